@@ -18,7 +18,7 @@ def build_app() -> typer.Typer:
     """The command line with every module of `scripts.commands` mounted."""
     app = typer.Typer(
         name="turnout",
-        help="Train, compress and deploy a model on AWS; every request takes the cheapest path that meets its objective.",
+        help="Train, compress, deploy, route: each request takes the cheapest path that meets its objective.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
