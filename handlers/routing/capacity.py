@@ -158,7 +158,7 @@ def serving_usd(
 def step(
     state: CapacityState, observation: CapacityObservation, economics: CapacityEconomics
 ) -> tuple[CapacityState, CapacityAction]:
-    """One step of the rule: charge the interval to every size, then stay or go to the size that explains it."""
+    """One step of the rule: charge the interval to every size, then stay or go to a better one."""
     current = observation.ready + observation.starting
     low, high = economics.min_instances, economics.max_instances
     sizes = range(high + 1)
