@@ -1,0 +1,322 @@
+"""Step 2, train: one network on labelled data, seeded, stopped early, resumable after a kill.
+
+Every random draw of an epoch follows from (seed, epoch), and the checkpoint is written between epochs,
+so a resumed run ends with the very weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from handlers.errors import BuildError
+from model_build import parallel
+from model_build.metric import Metric
+from model_build.recipe import Array, Augment, Loss, Recipe, Split, Splits, Training
+from model_build.step import Progress, Step, Work
+from model_build.trained import Epoch, Role, Trained
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Mean loss from outputs [B, K] and the examples' row numbers [B]."""
+
+WARM_UP = 0.25
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one network is to learn: inputs, the objective over their rows, and how it is judged."""
+
+    inputs: tuple[Array, ...]
+    objective: Objective
+    validation: Split
+    loss: Loss
+    metric: Metric
+    training: Training
+    augment: Augment | None
+    seed: int
+
+
+def default_loss(recipe: Recipe) -> Loss:
+    """The recipe's loss: its own, else cross-entropy or mean squared error by task."""
+    if recipe.loss is not None:
+        return recipe.loss
+    return nn.functional.cross_entropy if recipe.task == "classification" else nn.functional.mse_loss
+
+
+def labelled(recipe: Recipe, splits: Splits, training: Training, device: torch.device) -> Lesson:
+    """The ordinary lesson: the training split's own targets."""
+    targets = torch.from_numpy(splits.train.targets).to(device)
+    loss = default_loss(recipe)
+
+    def objective(outputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        if training.label_smoothing and recipe.loss is None and recipe.task == "classification":
+            smooth = training.label_smoothing
+            return nn.functional.cross_entropy(outputs, targets[rows], label_smoothing=smooth)
+        return loss(outputs, targets[rows])
+
+    return Lesson(
+        splits.train.tensors,
+        objective,
+        splits.validation,
+        loss,
+        recipe.metric,
+        training,
+        recipe.augment,
+        recipe.seed,
+    )
+
+
+def learning_rate(training: Training, done: float) -> float:
+    """The rate after a share `done` of all steps: linear warm-up, then a cosine to nought (one-cycle)."""
+    if training.schedule == "constant":
+        return training.learning_rate
+    if done < WARM_UP:
+        return training.learning_rate * (0.04 + 0.96 * done / WARM_UP)
+    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, tensors: tuple[Array, ...]) -> Array:
+    """Outputs [N, K] of the network in eval mode, float32, on whatever device it is."""
+    device = next(network.parameters()).device
+    network.eval()
+    batches = [
+        network(
+            *(torch.from_numpy(tensor[start : start + EVALUATION_BATCH]).to(device) for tensor in tensors)
+        )
+        for start in range(0, len(tensors[0]), EVALUATION_BATCH)
+    ]
+    outputs: Array = torch.cat(batches).float().cpu().numpy()
+    return outputs
+
+
+class Run:
+    """The state of one training: network, optimiser, averaged weights, the best so far, the curve."""
+
+    def __init__(self, network: nn.Module, training: Training) -> None:
+        self.network = network
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self.average = _copy(network) if training.average else None
+        self.best: dict[str, torch.Tensor] = {}
+        self.curve: list[Epoch] = []
+        self.seconds = 0.0
+
+    def save(self, file: Path) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        part = file.with_suffix(".part")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average,
+                "best": self.best,
+                "curve": [asdict(epoch) for epoch in self.curve],
+                "seconds": self.seconds,
+            },
+            part,
+        )
+        part.replace(file)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average, self.best = saved["average"], saved["best"]
+        self.curve = [Epoch(**epoch) for epoch in saved["curve"]]
+        self.seconds = saved["seconds"]
+
+    @property
+    def best_epoch(self) -> Epoch:
+        """The epoch with the best score, the later of equals."""
+        return max(self.curve, key=lambda epoch: (epoch.score, epoch.epoch))
+
+
+def fit(
+    network: nn.Module, lesson: Lesson, *, name: str, role: Role, folder: Path, progress: Progress
+) -> Trained:
+    """Trains `network` and writes the best epoch's weights to `folder/name.pt`.
+
+    Raises BuildError when the loss is not finite, naming epoch, batch and rows.
+    """
+    training = lesson.training
+    device = parallel.device()
+    run = Run(network.to(device), training)
+    checkpoint = folder / f"{name}.checkpoint"
+    saved = parallel.from_first(
+        lambda: torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    )
+    if saved is not None:
+        run.restore(saved)
+    model = parallel.wrap(run.network)
+    inputs = tuple(torch.from_numpy(tensor).to(device) for tensor in lesson.inputs)
+    while len(run.curve) < training.epochs and not _is_stale(run, training):
+        started = time.perf_counter()
+        epoch = len(run.curve)
+        loss, rate = _train_epoch(model, run, lesson, inputs, name, epoch)
+        run.curve.append(parallel.from_first(lambda: _evaluate(run, lesson, epoch + 1, loss, rate)))  # noqa: B023
+        if run.best_epoch.epoch == epoch + 1:
+            run.best = (
+                _copy(run.network) if run.average is None else {k: v.clone() for k, v in run.average.items()}
+            )
+        run.seconds += time.perf_counter() - started
+        run.save(checkpoint)
+        text = f"epoch {epoch + 1}/{training.epochs}  {lesson.metric.name} {run.curve[-1].score:.4f}"
+        progress((epoch + 1) / training.epochs, text)
+    weights = folder / f"{name}.pt"
+    torch.save({key: value.cpu() for key, value in run.best.items()}, weights)
+    checkpoint.unlink(missing_ok=True)
+    return Trained(
+        name=name,
+        role=role,
+        weights=weights,
+        score=run.best_epoch.score,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        curve=tuple(run.curve),
+        train_s=round(run.seconds, 3),
+    )
+
+
+def _is_stale(run: Run, training: Training) -> bool:
+    if training.patience is None or not run.curve:
+        return False
+    return len(run.curve) - run.best_epoch.epoch >= training.patience
+
+
+def _train_epoch(
+    model: nn.Module, run: Run, lesson: Lesson, inputs: tuple[torch.Tensor, ...], name: str, epoch: int
+) -> tuple[float, float]:
+    """One pass over the data; returns the mean loss and the last learning rate."""
+    training = lesson.training
+    count = len(inputs[0])
+    torch.manual_seed(lesson.seed * 100_003 + epoch)
+    generator = torch.Generator().manual_seed(lesson.seed * 100_003 + epoch)
+    order = torch.randperm(count, generator=generator)
+    steps = max(1, count // training.batch_size)
+    model.train()
+    total, rate = 0.0, training.learning_rate
+    for step in range(steps):
+        rate = learning_rate(training, (epoch * steps + step) / (training.epochs * steps))
+        for group in run.optimiser.param_groups:
+            group["lr"] = rate
+        batch = order[step * training.batch_size : (step + 1) * training.batch_size]
+        rows = parallel.share(batch).to(inputs[0].device)
+        examples = tuple(tensor[rows] for tensor in inputs)
+        if lesson.augment is not None:
+            examples = lesson.augment(examples, generator)
+        loss = lesson.objective(model(*examples), rows)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise BuildError(
+                f"{name}: the loss is {value} in epoch {epoch + 1}, batch {step + 1} of {steps} "
+                f"(rows {rows[:5].tolist()}…); look at these rows, or lower the learning rate "
+                f"(now {rate:.2g})"
+            )
+        run.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss * parallel.weight(len(rows), len(batch)))
+        run.optimiser.step()
+        if run.average is not None:
+            _update(run.average, run.network, training.average, epoch * steps + step)
+        total += value
+    return total / steps, rate
+
+
+def _evaluate(run: Run, lesson: Lesson, epoch: int, train_loss: float, rate: float) -> Epoch:
+    own = _copy(run.network)
+    if run.average is not None:
+        run.network.load_state_dict(run.average)
+    outputs = predict(run.network, lesson.validation.tensors)
+    run.network.load_state_dict(own)
+    targets = lesson.validation.targets
+    loss = float(lesson.loss(torch.from_numpy(outputs), torch.from_numpy(targets)))
+    return Epoch(epoch, train_loss, loss, lesson.metric.score(outputs, targets), rate)
+
+
+def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _update(average: dict[str, torch.Tensor], network: nn.Module, decay: float, step: int) -> None:
+    """average ← d·average + (1 − d)·weights, with d growing from 0 so that the start is forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - decay)
+        else:
+            average[key].copy_(value)
+
+
+def check_networks(recipe: Recipe, splits: Splits) -> None:
+    """Runs each network on two examples. Raises BuildError when inputs or outputs do not fit."""
+    from model_build.recipe import example
+
+    inputs = example(splits, 2)
+    width = len(recipe.labels) if recipe.task == "classification" else splits.train.targets.shape[1]
+    for role, make in (
+        ("teacher", recipe.teacher),
+        ("student", recipe.student),
+        ("reference", recipe.reference),
+    ):
+        if make is None:
+            continue
+        shapes = ", ".join(
+            f"{spec.name} {list(t.shape)}" for spec, t in zip(recipe.tensors, inputs, strict=True)
+        )
+        try:
+            with torch.no_grad():
+                outputs = make().eval()(*inputs)
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise BuildError(f"recipe {recipe.name}: the {role} cannot take {shapes}: {error}") from error
+        if tuple(outputs.shape) != (2, width):
+            raise BuildError(
+                f"recipe {recipe.name}: the {role} returns {list(outputs.shape)} for {shapes}; "
+                f"[2, {width}] is needed ({recipe.task})"
+            )
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A network whose first weights follow from `seed`."""
+    torch.manual_seed(seed)
+    return make()
+
+
+def _train(work: Work, make: Callable[[], nn.Module], training: Training, role: Role) -> Trained:
+    lesson = labelled(work.recipe, work.splits, training, parallel.device())
+    network = seeded(make, work.recipe.seed)
+    return fit(network, lesson, name=role, role=role, folder=work.folder, progress=work.progress)
+
+
+def train_teacher(work: Work) -> Trained:
+    """The large network, which becomes the gpu variant."""
+    return _train(work, work.recipe.teacher, work.recipe.teacher_training, "teacher")
+
+
+def train_student(work: Work) -> Trained:
+    """The small network on labels alone: what distillation has to beat."""
+    return _train(work, work.recipe.student, work.recipe.student_training, "student")
+
+
+def train_reference(work: Work) -> Trained | None:
+    """The recipe's reference network, for a row of its own in the report."""
+    if work.recipe.reference is None:
+        return None
+    training = work.recipe.reference_training or work.recipe.student_training
+    return _train(work, work.recipe.reference, training, "reference")
+
+
+_ALWAYS = ("task", "labels", "loss", "metric", "augment", "seed")
+TEACHER = Step("teacher", train_teacher, reads=("teacher", "teacher_training", *_ALWAYS))
+STUDENT = Step("student", train_student, reads=("student", "student_training", *_ALWAYS))
+REFERENCE = Step(
+    "reference", train_reference, reads=("reference", "reference_training", "student_training", *_ALWAYS)
+)
