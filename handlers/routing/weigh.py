@@ -1,0 +1,211 @@
+"""Weighing: every way to serve a request with its latency, its cost, its quality and what speaks against it.
+
+Cost of one request, with G the GB of a function, p its price per GB-s, r the fee of an invocation and d the
+front door's (all from `Economics`), t the mean time in s, s the share that escalates:
+
+    colocated   cpu      d + r + t_cpu·G·p
+                gpu      d + r + t_gpu·G·p + m
+    split       cpu      d + 2r + t_cpu·(G + F)·p
+                gpu      d + r + t_gpu·F·p + m + late·(r + t_cpu·G·p)
+    both        cascade  cpu + s·(t_gpu·W·p + m)
+
+F is the front's memory, W that of the function which waits (G or F), `late` the share of GPU answers that
+come so late that the front has asked for the standby. m is the GPU at its marginal price: the data sent,
+and nothing else while paid capacity is idle; the time of one more instance when it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from .forecast import Forecast, queue_ms, saturated
+from .snapshot import Cascade, GpuCapacity, Snapshot, Topology
+from .types import Local, Option, Path, Quality, Reason, Request
+
+# How much speaks against an option: what is short of quality may still be served, what is late or dear
+# only for want of better, what cannot be called only when there is nothing else at all.
+SEVERITY: dict[Reason, int] = {
+    Reason.FEASIBLE: 0,
+    Reason.BELOW_CONFIDENCE: 1,
+    Reason.CPU_TOO_SLOW: 2,
+    Reason.GPU_TOO_SLOW: 2,
+    Reason.CASCADE_TOO_SLOW: 2,
+    Reason.OVER_COST_CEILING: 3,
+    Reason.BUDGET_LOW: 4,
+    Reason.BREAKER_OPEN: 5,
+    Reason.GPU_BUSY: 5,
+    Reason.GPU_STARTING: 6,
+    Reason.GPU_ASLEEP: 6,
+    Reason.GPU_ABSENT: 6,
+}
+# By priority (background, normal, interactive): the share of the endpoint's slots that it may fill, and the
+# share of a budget after which it does without whatever costs more than the CPU.
+IN_FLIGHT_SHARE = (0.5, 0.8, 1.0)
+BUDGET_SHARE = (0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The quality asked for: items below `threshold` need the heavy model, or all do (`heavy`).
+
+    `share` of the items are expected to be below it; `confidence` is the accuracy after escalation.
+    """
+
+    threshold: float | None
+    heavy: bool
+    share: float
+    confidence: float
+
+
+NOTHING = Need(None, False, 0.0, 0.0)
+
+
+def need_of(request: Request, snapshot: Snapshot) -> Need:
+    """Return what the request's quality and floor mean for this release."""
+    if request.quality is Quality.BEST:
+        return Need(None, True, 1.0, snapshot.gpu_accuracy)
+    cascade = snapshot.cascade
+    floor = request.min_confidence
+    if floor is not None and floor > 0.0:
+        share, confidence = _on_curve(cascade, floor, snapshot)
+        return Need(floor, False, share, confidence)
+    if cascade is None or snapshot.gpu is None or request.quality is Quality.CHEAP:
+        return NOTHING
+    return Need(cascade.threshold, False, cascade.escalation_share, cascade.accuracy)
+
+
+def _on_curve(cascade: Cascade | None, floor: float, snapshot: Snapshot) -> tuple[float, float]:
+    """Share escalated and accuracy at a threshold; without a curve, the share that the CPU gets wrong."""
+    if cascade is None or not cascade.curve:
+        share = 1.0 - snapshot.cpu_accuracy if cascade is None else cascade.escalation_share
+        return share, snapshot.gpu_accuracy if cascade is None else cascade.accuracy
+    for point in cascade.curve:
+        if point.threshold >= floor:
+            return point.escalation_share, point.accuracy
+    return 1.0, snapshot.gpu_accuracy
+
+
+def weigh(
+    request: Request, snapshot: Snapshot, local: Local, row: Forecast, need: Need, now: float
+) -> tuple[tuple[Option, ...], float]:
+    """Return the options (CPU alone first) and the queueing in ms that was predicted at the endpoint."""
+    economics, gpu = snapshot.economics, snapshot.gpu
+    split = snapshot.topology is Topology.SPLIT
+    remaining = request.latency_slo_ms - request.elapsed_ms
+    ceiling = request.max_cost_usd if request.max_cost_usd is not None else inf
+    per_ms = economics.lambda_gb_s / 1_024_000.0
+    model_ms = economics.model_memory_mb * per_ms
+    front_ms = economics.front_memory_mb * per_ms
+    base = economics.front_door_request + economics.lambda_request
+    cpu_call = row.cpu_billed_ms * model_ms
+    cpu_cost = base + cpu_call
+    if split:
+        cpu_cost += economics.lambda_request + row.cpu_mean_ms * front_ms
+    cpu_reason = Reason.FEASIBLE
+    if not local.cpu_breaker.allows(now):
+        cpu_reason = Reason.BREAKER_OPEN
+    elif cpu_cost > ceiling:
+        cpu_reason = Reason.OVER_COST_CEILING
+    elif row.cpu_ms > remaining:
+        cpu_reason = Reason.CPU_TOO_SLOW
+    alone_reason = cpu_reason
+    if cpu_reason is Reason.FEASIBLE and (need.heavy or need.threshold is not None):
+        alone_reason = Reason.BELOW_CONFIDENCE
+    alone = Option(
+        Path.CPU,
+        False,
+        row.cpu_ms,
+        row.cpu.share_within(remaining),
+        cpu_cost,
+        snapshot.cpu_accuracy,
+        alone_reason is Reason.FEASIBLE,
+        alone_reason,
+    )
+    if gpu is None or row.gpu is None:
+        return (alone,), 0.0
+
+    in_flight = gpu.in_flight if local.gpu_in_flight is None else local.gpu_in_flight
+    unavailable = _unavailable(request, gpu, local, in_flight, snapshot.explore_share, now)
+    queue = 0.0
+    if gpu.ready > 0:
+        latencies = local.latencies or snapshot.latencies
+        queue = queue_ms(gpu, in_flight, request.items)
+        if latencies.gpu_in_flight_seen > 0.0:
+            queue = max(0.0, queue - queue_ms(gpu, latencies.gpu_in_flight_seen, request.items))
+    marginal = request.payload_bytes * 1e-9 * economics.data_gb
+    if gpu.ready == 0 or saturated(gpu, in_flight):
+        marginal += economics.gpu_second_usd() * request.items / gpu.items_per_s()
+    waiting_ms = row.gpu_mean_ms + queue
+    gpu_call = waiting_ms * (front_ms if split else model_ms) + marginal
+    late = 0.0
+    if split:
+        late = 1.0 - row.gpu.share_within(remaining - row.cpu_ms - queue)
+    gpu_cost = base + gpu_call + late * (economics.lambda_request + cpu_call)
+    cap = _budget_cap(request, local, cpu_cost)
+
+    gpu_ms = row.gpu_ms + queue
+    gpu_reason = unavailable or _objection(gpu_cost, gpu_ms, cap, ceiling, remaining, Reason.GPU_TOO_SLOW)
+    on_gpu = Option(
+        Path.GPU,
+        False,
+        gpu_ms,
+        0.0 if gpu.ready == 0 else row.gpu.share_within(remaining - queue),
+        gpu_cost,
+        snapshot.gpu_accuracy,
+        gpu_reason is Reason.FEASIBLE,
+        gpu_reason,
+    )
+    if need.threshold is None or row.cascade is None:
+        return (alone, on_gpu), queue
+    if request.items == 1:
+        cascade_cost = cpu_cost + need.share * gpu_call
+    else:
+        any_share = 1.0 - (1.0 - need.share) ** request.items
+        cascade_cost = cpu_cost + any_share * gpu_call
+    cascade_ms = row.cascade_ms + queue
+    reason = cpu_reason if cpu_reason is not Reason.FEASIBLE else unavailable
+    reason = reason or _objection(cascade_cost, cascade_ms, cap, ceiling, remaining, Reason.CASCADE_TOO_SLOW)
+    cascade = Option(
+        Path.CPU,
+        True,
+        cascade_ms,
+        row.cascade.share_within(remaining - queue),
+        cascade_cost,
+        need.confidence,
+        reason is Reason.FEASIBLE,
+        reason,
+    )
+    return (alone, cascade, on_gpu), queue
+
+
+def _objection(
+    cost_usd: float, ms: float, cap_usd: float, ceiling_usd: float, remaining_ms: float, slow: Reason
+) -> Reason:
+    if cost_usd > cap_usd:
+        return Reason.BUDGET_LOW
+    if cost_usd > ceiling_usd:
+        return Reason.OVER_COST_CEILING
+    if ms > remaining_ms:
+        return slow
+    return Reason.FEASIBLE
+
+
+def _unavailable(
+    request: Request, gpu: GpuCapacity, local: Local, in_flight: float, explore: float, now: float
+) -> Reason | None:
+    if gpu.ready == 0:
+        return Reason.GPU_STARTING if gpu.starting else Reason.GPU_ASLEEP
+    if not local.gpu_breaker.allows(now) or (gpu.failing and request.draw >= explore):
+        return Reason.BREAKER_OPEN
+    if gpu.max_in_flight and in_flight >= gpu.max_in_flight * IN_FLIGHT_SHARE[request.priority]:
+        return Reason.GPU_BUSY
+    return None
+
+
+def _budget_cap(request: Request, local: Local, cpu_usd: float) -> float:
+    """The most that an option may cost: no more than the CPU once a budget runs low."""
+    for budget in local.budgets:
+        if budget.spent_share >= BUDGET_SHARE[request.priority]:
+            return cpu_usd
+    return inf
