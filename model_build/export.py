@@ -86,8 +86,7 @@ def export(
         for name, exporter in exporters or EXPORTERS:
             module.eval()
             try:
-                with _quiet():
-                    exporter(module, examples, tensors, output_name, path)
+                exporter(module, examples, tensors, output_name, path)
                 parity = measure_parity(module.eval(), path, examples, tensors)
             except Exception as error:  # an exporter may fail with anything: its reason is kept and shown
                 rejected.append(f"{name}: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
@@ -134,6 +133,20 @@ def measure_parity(
     return Parity(worst, worst / max(largest, SMALLEST), rows, batch_sizes)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Both exporters print and warn at length about what parity then checks."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+
+
+@_quiet()
 def export_dynamo(
     module: nn.Module,
     examples: tuple[torch.Tensor, ...],
@@ -157,6 +170,7 @@ def export_dynamo(
     )
 
 
+@_quiet()
 def export_torchscript(
     module: nn.Module,
     examples: tuple[torch.Tensor, ...],
@@ -188,16 +202,3 @@ def _numpy(tensor: torch.Tensor) -> Array:
 def _opset(path: Path) -> int:
     imports = onnx.load(str(path)).opset_import
     return next(int(entry.version) for entry in imports if entry.domain in ("", "ai.onnx"))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Both exporters print and warn at length about what parity then checks."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
