@@ -1,0 +1,95 @@
+"""The AWS of the laptop cloud: moto's server in a process of ours, taught what turnout's stacks need.
+
+    python -m scripts.local.aws --port 5566
+
+Beside moto's API it serves `POST /turnout/capacity` (what the endpoint host really runs) and
+`GET /turnout/untaught` (the CloudFormation types that a stack asked for and moto skipped).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+ACCOUNT_ID = "123456789012"
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="scripts.local.aws")
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    os.environ["MOTO_PORT"] = str(arguments.port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+
+    from werkzeug.serving import run_simple
+
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+    app = build_app(f"http://localhost:{arguments.port}")
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    run_simple("127.0.0.1", arguments.port, app, threaded=True, request_handler=MotoRequestHandler)
+
+
+def leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def build_app(endpoint_url: str) -> WsgiApp:
+    """moto's WSGI application with the types, corrections and the two routes above."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    from scripts.local import moto_corrections, moto_inference_components, moto_types
+
+    moto_types.teach_all()
+    moto_inference_components.teach_inference_components()
+    moto_corrections.correct_all(endpoint_url)
+    untaught = watch_untaught_types()
+    moto_app = DomainDispatcherApplication(create_backend_app)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        route = (environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        if route == ("POST", "/turnout/capacity"):
+            report = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            moto_inference_components.report_capacity(ACCOUNT_ID, report["region"], report)
+            return answer(start_response, {})
+        if route == ("GET", "/turnout/untaught"):
+            return answer(start_response, sorted(untaught))
+        return moto_app(environ, start_response)  # type: ignore[no-any-return]  # moto leaves it untyped
+
+    return app
+
+
+def answer(start_response: Callable[..., Any], body: object) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(body).encode()]
+
+
+def watch_untaught_types() -> set[str]:
+    """A set that fills with every resource type that moto's CloudFormation skips with no more than a warning."""
+    from moto.cloudformation import parsing
+
+    skipped: set[str] = set()
+    original = parsing.resource_class_from_type
+
+    def watched(resource_type: str) -> Any:
+        found = original(resource_type)
+        if found is None and resource_type not in parsing.NULL_MODELS:
+            skipped.add(resource_type)
+        return found
+
+    parsing.resource_class_from_type = watched
+    return skipped
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Where moto's answers differ from AWS's in a way that turnout's main job runs into, put right.
+
+Each correction says what moto does and what AWS does. They are applied once, before the server starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import botocore.session
+from moto.awslambda.models import LambdaFunction, LambdaVersion, Permission, lambda_backends
+from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
+from moto.s3.models import s3_backends
+from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
+
+
+def correct_all(endpoint_url: str) -> None:
+    """Applies every correction; `endpoint_url` is where this moto serves S3."""
+    keep_stated_sagemaker_names()
+    accept_every_instance_type()
+    allow_variants_without_model()
+    answer_attributes_of_a_version()
+    permit_by_alias()
+    keep_all_function_properties()
+    serve_function_code(endpoint_url)
+
+
+def replace(owner: type, name: str, value: object) -> None:
+    """Puts `value` in the place of a method of a class of moto's."""
+    setattr(owner, name, value)
+
+
+def keep_stated_sagemaker_names() -> None:
+    """moto makes up the names of SageMaker models, configurations and endpoints; AWS uses the stated ones."""
+    for model, prop in (
+        (Model, "ModelName"), (FakeEndpointConfig, "EndpointConfigName"), (FakeEndpoint, "EndpointName"),
+    ):
+        replace(model, "cloudformation_name_type", staticmethod(lambda prop=prop: prop))
+
+
+def accept_every_instance_type() -> None:
+    """moto knows the instance types of 2021; AWS those in the service's own API model, which botocore has."""
+    service = botocore.session.get_session().get_service_model("sagemaker")
+    known = frozenset(service.shape_for("ProductionVariantInstanceType").enum)
+
+    def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
+        if instance_type not in known:
+            raise ValidationError(message=f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint")
+
+    replace(FakeEndpointConfig, "validate_instance_type", validate_instance_type)
+
+
+def allow_variants_without_model() -> None:
+    """moto demands ModelName; AWS takes a variant without one where inference components bring the models."""
+    original = SageMakerModelBackend.validate_production_variants
+
+    def validate(self: SageMakerModelBackend, production_variants: list[dict[str, Any]]) -> None:
+        original(self, [variant for variant in production_variants if "ModelName" in variant])
+
+    replace(SageMakerModelBackend, "validate_production_variants", validate)
+
+
+def answer_attributes_of_a_version() -> None:
+    """moto's AWS::Lambda::Version answers neither Ref nor GetAtt; an alias and a permission need both."""
+    original = LambdaVersion.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
+
+    def create(
+        cls: type[LambdaVersion], resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
+        region_name: str, **kwargs: Any,
+    ) -> LambdaVersion:
+        version: LambdaVersion = original(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs)
+        name = cloudformation_json["Properties"]["FunctionName"]
+        function = lambda_backends[account_id][region_name].get_function(name)
+        replace_on(version, "function_arn", f"{function.function_arn.removesuffix(':$LATEST')}:{version.version}")
+        return version
+
+    def attribute(self: Any, name: str) -> str:
+        if name == "Version":
+            return str(self.version)
+        if name == "FunctionArn":
+            return str(self.function_arn)
+        raise UnformattedGetAttTemplateException
+
+    replace(LambdaVersion, "create_from_cloudformation_json", classmethod(create))
+    replace(LambdaVersion, "get_cfn_attribute", attribute)
+    replace(LambdaVersion, "has_cfn_attr", classmethod(lambda _cls, name: name in ("Version", "FunctionArn")))
+    replace(LambdaVersion, "physical_resource_id", property(lambda self: self.function_arn))
+
+
+def replace_on(instance: object, name: str, value: object) -> None:
+    """Sets an attribute that moto's class does not declare."""
+    setattr(instance, name, value)
+
+
+def permit_by_alias() -> None:
+    """moto looks a permission's function up by name only; AWS takes name:alias and ARNs of aliases too."""
+
+    def create(
+        _cls: type[Permission], _resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
+        region_name: str, **_: Any,
+    ) -> Permission:
+        import json
+
+        properties = cloudformation_json["Properties"]
+        function, _, qualifier = properties["FunctionName"].rpartition(":function:")[2].partition(":")
+        found = lambda_backends[account_id][region_name].get_function(function, qualifier or None)
+        found.policy.add_statement(raw=json.dumps(dict(properties)))
+        return Permission(region=region_name)
+
+    replace(Permission, "create_from_cloudformation_json", classmethod(create))
+    replace(Permission, "physical_resource_id", property(lambda _self: "permission"))
+
+
+def keep_all_function_properties() -> None:
+    """moto's AWS::Lambda::Function drops the architectures and the size of /tmp that a template states."""
+    original = LambdaFunction.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
+
+    def create(
+        cls: type[LambdaFunction], resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
+        region_name: str, **kwargs: Any,
+    ) -> LambdaFunction:
+        function: LambdaFunction = original(
+            cls, resource_name, cloudformation_json, account_id, region_name, **kwargs
+        )
+        properties = cloudformation_json["Properties"]
+        function.architectures = properties.get("Architectures", ["x86_64"])
+        function.ephemeral_storage = int(properties.get("EphemeralStorage", {}).get("Size", 512))
+        return function
+
+    replace(LambdaFunction, "create_from_cloudformation_json", classmethod(create))
+
+
+def serve_function_code(endpoint_url: str) -> None:
+    """moto's GetFunction points at AWS's own host; here its Location is a link that moto itself serves."""
+    original = LambdaFunction.get_code
+
+    def get_code(self: LambdaFunction) -> dict[str, Any]:
+        answer = original(self)
+        if "S3Key" in self.code:
+            bucket = f"awslambda-{self.region}-tasks"
+            store = s3_backends[self.account_id][self.partition]
+            if bucket not in store.buckets:
+                store.create_bucket(bucket, self.region)
+            key = f"{self.code_sha_256.replace('/', '_')}.zip"
+            store.put_object(bucket, key, self.code_bytes)
+            answer["Code"]["Location"] = f"{endpoint_url}/{bucket}/{key}"
+        return answer
+
+    replace(LambdaFunction, "get_code", get_code)

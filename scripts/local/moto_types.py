@@ -1,0 +1,277 @@
+"""The CloudFormation types that moto cannot deploy although its back ends hold them.
+
+Each pair of functions hands a template's properties to moto's own back end, so what a stack makes answers
+boto3 calls like anything else in moto. `teach_all` must run before moto's CloudFormation is first used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from moto.applicationautoscaling.models import applicationautoscaling_backends
+from moto.awslambda.models import lambda_backends
+from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
+from moto.s3.models import s3_backends
+from moto.sagemaker.models import sagemaker_backends
+from moto.scheduler.models import scheduler_backends
+from moto.utilities.utils import get_partition
+
+from scripts.local.moto_api_gateway import teach_api_gateway
+from scripts.local.moto_resource import Made, Wanted, teach
+
+
+def teach_all() -> None:
+    """Registers every type below with moto's CloudFormation."""
+    teach("AWS::Lambda::Alias", create=make_alias, update=change_alias, delete=drop_alias)
+    teach_api_gateway()
+    teach("AWS::CloudWatch::Alarm", name="AlarmName", create=make_alarm, update=change_alarm,
+          delete=drop_alarm)
+    teach("AWS::CloudWatch::CompositeAlarm", name="AlarmName", create=make_composite, update=change_composite,
+          delete=drop_alarm)
+    teach("AWS::ApplicationAutoScaling::ScalableTarget", create=make_target, update=change_target,
+          delete=drop_target)
+    teach("AWS::ApplicationAutoScaling::ScalingPolicy", name="PolicyName", create=make_policy,
+          update=change_policy, delete=drop_policy)
+    teach("AWS::Scheduler::Schedule", name="Name", create=make_schedule, update=change_schedule,
+          delete=drop_schedule)
+    teach("AWS::Scheduler::ScheduleGroup", name="Name", create=make_group, update=keep, delete=drop_group)
+    teach("AWS::S3::BucketPolicy", create=make_bucket_policy, update=change_bucket_policy,
+          delete=drop_bucket_policy)
+    teach("AWS::SageMaker::ModelPackageGroup", name="ModelPackageGroupName", create=make_package_group,
+          update=keep, delete=keep_existing)
+
+
+def keep(made: Made, _wanted: Wanted) -> Made:
+    """An update of a type whose changeable properties nothing here reads."""
+    return made
+
+
+def keep_existing(_made: Made, _wanted: Wanted) -> None:
+    """A deletion of a type for which moto's back end has none; it goes with the process."""
+
+
+# Lambda
+
+
+def make_alias(wanted: Wanted) -> Made:
+    p = wanted.properties
+    alias = lambda_backends[wanted.account_id][wanted.region].create_alias(
+        p["Name"], p["FunctionName"], p["FunctionVersion"], p.get("Description", ""), p.get("RoutingConfig", "")
+    )
+    return Made(alias.arn, {"AliasArn": alias.arn})
+
+
+def change_alias(made: Made, wanted: Wanted) -> Made:
+    p = wanted.properties
+    lambda_backends[wanted.account_id][wanted.region].update_alias(
+        p["Name"], p["FunctionName"], p["FunctionVersion"], p.get("Description", ""), p.get("RoutingConfig", "")
+    )
+    return made
+
+
+def drop_alias(_made: Made, wanted: Wanted) -> None:
+    p = wanted.properties
+    lambda_backends[wanted.account_id][wanted.region].delete_alias(p["Name"], p["FunctionName"])
+
+
+# CloudWatch
+
+
+def alarm_arguments(wanted: Wanted) -> dict[str, Any]:
+    p = wanted.properties
+    queries = [
+        MetricDataQuery(
+            query_id=query["Id"],
+            label=query.get("Label", ""),
+            period=query.get("Period", ""),
+            return_data=query.get("ReturnData", True),
+            expression=query.get("Expression"),
+            metric_stat=metric_stat(query["MetricStat"]) if "MetricStat" in query else None,
+        )
+        for query in p.get("Metrics", [])
+    ]
+    return {
+        "name": wanted.name,
+        "namespace": p.get("Namespace"),
+        "metric_name": p.get("MetricName"),
+        "comparison_operator": p["ComparisonOperator"],
+        "evaluation_periods": int(p["EvaluationPeriods"]),
+        "datapoints_to_alarm": p.get("DatapointsToAlarm"),
+        "period": int(p["Period"]) if "Period" in p else None,
+        "threshold": float(p["Threshold"]) if "Threshold" in p else None,
+        "statistic": p.get("Statistic"),
+        "extended_statistic": p.get("ExtendedStatistic"),
+        "description": p.get("AlarmDescription", ""),
+        "dimensions": [{"name": d["Name"], "value": d["Value"]} for d in p.get("Dimensions", [])],
+        "alarm_actions": p.get("AlarmActions", []),
+        "ok_actions": p.get("OKActions", []),
+        "insufficient_data_actions": p.get("InsufficientDataActions", []),
+        "unit": p.get("Unit"),
+        "treat_missing_data": p.get("TreatMissingData"),
+        "metric_data_queries": queries or None,
+    }
+
+
+def metric_stat(stat: dict[str, Any]) -> MetricStat:
+    metric = stat["Metric"]
+    dimensions = [Dimension(d["Name"], d["Value"]) for d in metric.get("Dimensions", [])]
+    return MetricStat(
+        Metric(metric["MetricName"], metric["Namespace"], dimensions),
+        str(stat["Period"]), stat["Stat"], stat.get("Unit", ""),
+    )
+
+
+def make_alarm(wanted: Wanted) -> Made:
+    alarm = cloudwatch_backends[wanted.account_id][wanted.region].put_metric_alarm(**alarm_arguments(wanted))
+    return Made(alarm.name, {"Arn": alarm.alarm_arn})
+
+
+def change_alarm(_made: Made, wanted: Wanted) -> Made:
+    return make_alarm(wanted)  # the back end replaces an alarm of the same name
+
+
+def make_composite(wanted: Wanted) -> Made:
+    p = wanted.properties
+    alarm = cloudwatch_backends[wanted.account_id][wanted.region].put_metric_alarm(
+        name=wanted.name, namespace="", metric_name="", comparison_operator="", evaluation_periods=1,
+        period=60, threshold=0.0, statistic="", description=p.get("AlarmDescription", ""), dimensions=[],
+        alarm_actions=p.get("AlarmActions", []), rule=p["AlarmRule"],
+    )
+    return Made(alarm.name, {"Arn": alarm.alarm_arn})
+
+
+def change_composite(_made: Made, wanted: Wanted) -> Made:
+    return make_composite(wanted)
+
+
+def drop_alarm(made: Made, wanted: Wanted) -> None:
+    cloudwatch_backends[wanted.account_id][wanted.region].delete_alarms([made.ref])
+
+
+# Application Auto Scaling
+
+
+def make_target(wanted: Wanted) -> Made:
+    p = wanted.properties
+    target = applicationautoscaling_backends[wanted.account_id][wanted.region].register_scalable_target(
+        p["ServiceNamespace"], p["ResourceId"], p["ScalableDimension"], int(p["MinCapacity"]),
+        int(p["MaxCapacity"]), p.get("RoleARN", ""), p.get("SuspendedState", ""),
+    )
+    return Made("|".join((target.resource_id, target.scalable_dimension, target.service_namespace)))
+
+
+def change_target(_made: Made, wanted: Wanted) -> Made:
+    return make_target(wanted)  # registering again updates
+
+
+def drop_target(_made: Made, wanted: Wanted) -> None:
+    p = wanted.properties
+    applicationautoscaling_backends[wanted.account_id][wanted.region].deregister_scalable_target(
+        p["ServiceNamespace"], p["ResourceId"], p["ScalableDimension"]
+    )
+
+
+def scaled(properties: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(namespace, resource, dimension) of a policy, stated or by the reference to its target."""
+    if "ScalingTargetId" in properties:
+        resource, dimension, namespace = properties["ScalingTargetId"].split("|")
+        return namespace, resource, dimension
+    return properties["ServiceNamespace"], properties["ResourceId"], properties["ScalableDimension"]
+
+
+def make_policy(wanted: Wanted) -> Made:
+    p = wanted.properties
+    namespace, resource, dimension = scaled(p)
+    body = p.get("TargetTrackingScalingPolicyConfiguration") or p.get("StepScalingPolicyConfiguration") or {}
+    policy = applicationautoscaling_backends[wanted.account_id][wanted.region].put_scaling_policy(
+        wanted.name, namespace, resource, dimension, body, p["PolicyType"]
+    )
+    return Made(policy.policy_arn, {"Arn": policy.policy_arn})
+
+
+def change_policy(_made: Made, wanted: Wanted) -> Made:
+    return make_policy(wanted)
+
+
+def drop_policy(_made: Made, wanted: Wanted) -> None:
+    namespace, resource, dimension = scaled(wanted.properties)
+    applicationautoscaling_backends[wanted.account_id][wanted.region].delete_scaling_policy(
+        wanted.name, namespace, resource, dimension
+    )
+
+
+# EventBridge Scheduler
+
+
+def schedule_arguments(wanted: Wanted) -> dict[str, Any]:
+    p = wanted.properties
+    return {
+        "name": wanted.name,
+        "group_name": p.get("GroupName", "default"),
+        "description": p.get("Description", ""),
+        "schedule_expression": p["ScheduleExpression"],
+        "schedule_expression_timezone": p.get("ScheduleExpressionTimezone", "UTC"),
+        "flexible_time_window": p["FlexibleTimeWindow"],
+        "target": p["Target"],
+        "state": p.get("State", "ENABLED"),
+        "start_date": p.get("StartDate"),
+        "end_date": p.get("EndDate"),
+        "kms_key_arn": p.get("KmsKeyArn"),
+    }
+
+
+def make_schedule(wanted: Wanted) -> Made:
+    schedule = scheduler_backends[wanted.account_id][wanted.region].create_schedule(
+        **schedule_arguments(wanted), action_after_completion=None
+    )
+    return Made(schedule.name, {"Arn": schedule.arn})
+
+
+def change_schedule(made: Made, wanted: Wanted) -> Made:
+    scheduler_backends[wanted.account_id][wanted.region].update_schedule(**schedule_arguments(wanted))
+    return made
+
+
+def drop_schedule(made: Made, wanted: Wanted) -> None:
+    scheduler_backends[wanted.account_id][wanted.region].delete_schedule(
+        wanted.properties.get("GroupName", "default"), made.ref
+    )
+
+
+def make_group(wanted: Wanted) -> Made:
+    group = scheduler_backends[wanted.account_id][wanted.region].create_schedule_group(
+        wanted.name, wanted.properties.get("Tags", [])
+    )
+    return Made(group.name, {"Arn": group.arn})
+
+
+def drop_group(made: Made, wanted: Wanted) -> None:
+    scheduler_backends[wanted.account_id][wanted.region].delete_schedule_group(made.ref)
+
+
+# S3, SageMaker
+
+
+def make_bucket_policy(wanted: Wanted) -> Made:
+    p = wanted.properties
+    s3_backends[wanted.account_id][get_partition(wanted.region)].put_bucket_policy(
+        p["Bucket"], json.dumps(p["PolicyDocument"]).encode()
+    )
+    return Made(p["Bucket"])
+
+
+def change_bucket_policy(_made: Made, wanted: Wanted) -> Made:
+    return make_bucket_policy(wanted)
+
+
+def drop_bucket_policy(made: Made, wanted: Wanted) -> None:
+    s3_backends[wanted.account_id][get_partition(wanted.region)].delete_bucket_policy(made.ref)
+
+
+def make_package_group(wanted: Wanted) -> Made:
+    arn = sagemaker_backends[wanted.account_id][wanted.region].create_model_package_group(
+        wanted.name, wanted.properties.get("ModelPackageGroupDescription", ""), wanted.properties.get("Tags", [])
+    )
+    return Made(wanted.name, {"ModelPackageGroupArn": arn})
