@@ -20,7 +20,7 @@ import numpy as np
 
 from . import counts, timestamps
 from .rows import InvalidTrace, Options, Rows
-from .trace import Times, Trace, from_times
+from .trace import Trace, from_times
 
 _ACCESS_TIME = re.compile(r"\[(\d{2}/\w{3}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\]")
 
