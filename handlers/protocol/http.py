@@ -1,0 +1,118 @@
+"""API Gateway's HTTP API event (payload format 2.0) ↔ a request and a response of plain bytes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from handlers.errors import InvalidInput, PayloadTooLarge
+
+MAX_BODY_BYTES = 6 * 1024 * 1024
+"""Lambda's payload limit each way; a compressed body may not grow beyond it either."""
+
+JSON_HEADERS = {"content-type": "application/json"}
+
+
+class HttpRequest(NamedTuple):
+    """One HTTP request; header names are lower-case, `caller` is whom a budget is charged to."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    caller: str
+
+
+class HttpResponse(NamedTuple):
+    """One HTTP response; `binary` bodies travel through API Gateway in base64."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    binary: bool = False
+
+
+def from_event(event: Mapping[str, Any]) -> HttpRequest:
+    """Decode an event. Raises InvalidInput or PayloadTooLarge."""
+    context = event["requestContext"]
+    path, stage = event["rawPath"], context.get("stage", "$default")
+    if stage != "$default":
+        path = path.removeprefix(f"/{stage}")
+    headers = event.get("headers") or {}
+    return HttpRequest(
+        method=context["http"]["method"],
+        path=path,
+        headers=headers,
+        body=_inflated(_body(event), headers.get("content-encoding", "identity")),
+        caller=caller_of(context, headers),
+    )
+
+
+def to_result(response: HttpResponse) -> dict[str, Any]:
+    """The function's result in payload format 2.0."""
+    body = base64.b64encode(response.body).decode("ascii") if response.binary else response.body.decode()
+    return {
+        "statusCode": response.status,
+        "headers": dict(response.headers),
+        "body": body,
+        "isBase64Encoded": response.binary,
+    }
+
+
+def json_response(
+    document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """A JSON response; NaN raises ValueError rather than leave as something that is not JSON."""
+    body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return HttpResponse(status, {**JSON_HEADERS, **(headers or {})}, body)
+
+
+def caller_of(context: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """Who calls: `jwt:<subject>`, `iam:<principal>`, `key:<hash of the API key>` or `anonymous`."""
+    authorizer = context.get("authorizer") or {}
+    subject = (authorizer.get("jwt") or {}).get("claims", {}).get("sub")
+    if subject:
+        return f"jwt:{subject}"
+    principal = (authorizer.get("iam") or {}).get("userArn")
+    if principal:
+        return f"iam:{principal}"
+    key = headers.get("x-api-key")
+    if key:
+        return f"key:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return "anonymous"
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    text = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return _limited(text.encode(errors="surrogatepass"))
+    try:
+        return _limited(base64.b64decode(text, validate=True))
+    except binascii.Error as error:
+        raise InvalidInput("body", text[:40], "base64, as isBase64Encoded says") from error
+
+
+def _limited(body: bytes) -> bytes:
+    if len(body) > MAX_BODY_BYTES:
+        raise PayloadTooLarge("body", f"{len(body)} bytes", f"at most {MAX_BODY_BYTES} bytes")
+    return body
+
+
+def _inflated(body: bytes, encoding: str) -> bytes:
+    if encoding in ("identity", ""):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise InvalidInput("Content-Encoding", encoding, "gzip, deflate, identity")
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # tells gzip and zlib apart itself
+    try:
+        plain = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise InvalidInput("body", body[:20], f"{encoding}, as Content-Encoding says ({error})") from error
+    if len(plain) <= MAX_BODY_BYTES and not decompressor.eof:
+        raise InvalidInput("body", f"{len(body)} bytes", f"whole {encoding} data; it ends too early")
+    return _limited(plain)

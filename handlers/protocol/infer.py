@@ -1,0 +1,241 @@
+"""Infer requests and responses of the Open Inference Protocol v2, with the binary tensor extension."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from handlers.errors import InvalidInput
+from handlers.protocol import tensors
+from handlers.protocol.tensors import Tensor
+
+if TYPE_CHECKING:
+    from handlers.serving.manifest import TensorSpec
+
+HEADER_LENGTH = "inference-header-content-length"
+BINARY_TYPE = "application/octet-stream"
+JSON_TYPE = "application/json"
+_REQUEST_KEYS = ("id", "inputs", "outputs", "parameters")
+_INPUT_KEYS = ("name", "shape", "datatype", "data", "parameters")
+
+
+class OutputRequest(NamedTuple):
+    """An output that the caller wants, and whether as raw bytes."""
+
+    name: str
+    binary: bool
+
+
+class InferRequest(NamedTuple):
+    """A decoded request: `inputs` in the specs' order, `items` the batch size that they share."""
+
+    id: str
+    inputs: tuple[Tensor, ...]
+    items: int
+    outputs: tuple[OutputRequest, ...]
+    parameters: Mapping[str, Any]
+
+
+def parse_request(
+    body: bytes | memoryview,
+    header_length: str | None,
+    specs: Sequence[TensorSpec],
+    output_names: Sequence[str],
+) -> InferRequest:
+    """Decode and check a request against the model's inputs and outputs. Raises InvalidInput."""
+    document, blob = split_body(body, header_length)
+    _no_others("", document, _REQUEST_KEYS)
+    parameters = _object("parameters", document.get("parameters"))
+    inputs = _inputs(document.get("inputs"), blob, specs)
+    items = inputs[0].array.shape[0]
+    for index, tensor in enumerate(inputs):
+        if tensor.array.shape[0] != items:
+            raise InvalidInput(
+                f"inputs[{index}].shape[0]", tensor.array.shape[0], f"{items}, the batch of the first input"
+            )
+    identity = document.get("id", "")
+    if not isinstance(identity, str):
+        raise InvalidInput("id", identity, "a string")
+    outputs = _outputs(document.get("outputs"), parameters, output_names)
+    return InferRequest(identity, inputs, items, outputs, parameters)
+
+
+def split_body(body: bytes | memoryview, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+    """Cut a body into its JSON object and the raw bytes behind it. Raises InvalidInput."""
+    view = memoryview(body)
+    size = len(view)
+    if header_length is not None:
+        if not header_length.isdecimal() or not 0 < int(header_length) <= size:
+            raise InvalidInput(
+                "Inference-Header-Content-Length", header_length, f"1 to {size}, the length of the body"
+            )
+        size = int(header_length)
+    text = bytes(view[:size])
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("body", text[:80], f"a JSON object ({error})") from error
+    if not isinstance(document, dict):
+        raise InvalidInput("body", document, "a JSON object")
+    return document, view[size:]
+
+
+def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
+    """A request that carries every tensor as raw bytes: the body, and the length of its JSON part."""
+    return _joined({}, "inputs", inputs, frozenset(range(len(inputs))))
+
+
+def encode_response(
+    head: Mapping[str, Any], outputs: Sequence[Tensor], requested: Sequence[OutputRequest]
+) -> tuple[bytes, int | None]:
+    """A response with the requested outputs, in that order: the body, and its JSON part's length if binary."""
+    by_name = {tensor.name: tensor for tensor in outputs}
+    wanted = [by_name[output.name] for output in requested]
+    binary = frozenset(index for index, output in enumerate(requested) if output.binary)
+    body, size = _joined(head, "outputs", wanted, binary)
+    return body, size if binary else None
+
+
+def parse_outputs(body: bytes, header_length: str | None) -> dict[str, Tensor]:
+    """Decode the outputs of a response by name. Raises InvalidInput when it is not an infer response."""
+    document, blob = split_body(body, header_length)
+    entries = document.get("outputs")
+    if not isinstance(entries, list):
+        raise InvalidInput("outputs", entries, "a list of tensors")
+    decoded = {}
+    at = 0
+    for index, entry in enumerate(entries):
+        tensor, at = _tensor(f"outputs[{index}]", _object(f"outputs[{index}]", entry), blob, at, None)
+        decoded[tensor.name] = tensor
+    _no_rest(blob, at)
+    return decoded
+
+
+def _joined(
+    head: Mapping[str, Any], key: str, carried: Sequence[Tensor], binary: Collection[int]
+) -> tuple[bytes, int]:
+    entries: list[dict[str, Any]] = []
+    chunks: list[bytes] = []
+    for index, tensor in enumerate(carried):
+        entry: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.dtype,
+            "shape": list(tensor.array.shape),
+        }
+        if index in binary:
+            chunks.append(tensors.to_binary(tensor))
+            entry["parameters"] = {"binary_data_size": len(chunks[-1])}
+        else:
+            entry["data"] = tensors.to_json(tensor)
+        entries.append(entry)
+    header = json.dumps({**head, key: entries}, separators=(",", ":"), allow_nan=False).encode()
+    return b"".join((header, *chunks)), len(header)
+
+
+def _inputs(entries: object, blob: memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
+    if not isinstance(entries, list) or not entries:
+        raise InvalidInput("inputs", entries, f"a list of tensors: {', '.join(spec.name for spec in specs)}")
+    by_name = {spec.name: spec for spec in specs}
+    decoded: dict[str, Tensor] = {}
+    at = 0
+    for index, raw in enumerate(entries):
+        field = f"inputs[{index}]"
+        entry = _object(field, raw)
+        _no_others(field, entry, _INPUT_KEYS)
+        name = entry.get("name")
+        if not isinstance(name, str) or name not in by_name or name in decoded:
+            raise InvalidInput(f"{field}.name", name, f"each once: {', '.join(by_name)}")
+        decoded[name], at = _tensor(field, entry, blob, at, by_name[name])
+    if len(decoded) != len(specs):
+        raise InvalidInput("inputs", list(decoded), f"all of {', '.join(by_name)}")
+    _no_rest(blob, at)
+    return tuple(decoded[spec.name] for spec in specs)
+
+
+def _tensor(
+    field: str, entry: Mapping[str, Any], blob: memoryview, at: int, spec: TensorSpec | None
+) -> tuple[Tensor, int]:
+    """Decode one tensor; `at` is where its raw bytes start, the second result where the next one's do."""
+    dtype, shape = entry.get("datatype"), entry.get("shape")
+    allowed_dtypes = tuple(tensors.NUMPY_DTYPES) if spec is None else (spec.dtype,)
+    if dtype not in allowed_dtypes:
+        raise InvalidInput(f"{field}.datatype", dtype, ", ".join(allowed_dtypes))
+    checked = _shape(field, shape, spec)
+    size = _object(f"{field}.parameters", entry.get("parameters")).get("binary_data_size")
+    if size is None:
+        return Tensor(entry["name"], dtype, tensors.from_json(field, dtype, checked, entry.get("data"))), at
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(blob) - at:
+        raise InvalidInput(
+            f"{field}.parameters.binary_data_size", size, f"0 to {len(blob) - at}, the bytes that are left"
+        )
+    if "data" in entry:
+        raise InvalidInput(f"{field}.data", entry["data"], "no data beside parameters.binary_data_size")
+    array = tensors.from_binary(field, dtype, checked, blob[at : at + size])
+    return Tensor(entry["name"], dtype, array), at + size
+
+
+def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
+    allowed = (
+        "a list of positive whole numbers" if spec is None else f"{list(spec.shape)}, -1 being 1 or more"
+    )
+    if not isinstance(shape, list) or (spec is not None and len(shape) != len(spec.shape)):
+        raise InvalidInput(f"{field}.shape", shape, allowed)
+    for index, size in enumerate(shape):
+        wanted = -1 if spec is None else spec.shape[index]
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or wanted not in (-1, size):
+            raise InvalidInput(f"{field}.shape", shape, allowed)
+    if math.prod(shape) > 2**31:
+        raise InvalidInput(f"{field}.shape", shape, "at most 2^31 elements")
+    return shape
+
+
+def _outputs(
+    entries: object, parameters: Mapping[str, Any], names: Sequence[str]
+) -> tuple[OutputRequest, ...]:
+    default = _flag("parameters.binary_data_output", parameters.get("binary_data_output", False))
+    if entries is None or entries == []:
+        return tuple(OutputRequest(name, default) for name in names)
+    if not isinstance(entries, list):
+        raise InvalidInput("outputs", entries, f"a list of outputs: {', '.join(names)}")
+    wanted: list[OutputRequest] = []
+    for index, raw in enumerate(entries):
+        field = f"outputs[{index}]"
+        entry = _object(field, raw)
+        _no_others(field, entry, ("name", "parameters"))
+        name = entry.get("name")
+        if name not in names:
+            raise InvalidInput(f"{field}.name", name, ", ".join(names))
+        options = _object(f"{field}.parameters", entry.get("parameters"))
+        _no_others(f"{field}.parameters", options, ("binary_data",))
+        flag = _flag(f"{field}.parameters.binary_data", options.get("binary_data", default))
+        wanted.append(OutputRequest(str(name), flag))
+    return tuple(wanted)
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(field, value, "true or false")
+    return value
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(field, value, "a JSON object")
+    return value
+
+
+def _no_others(field: str, entry: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for key in entry:
+        if key not in allowed:
+            raise InvalidInput(f"{field}.{key}" if field else key, entry[key], f"keys {', '.join(allowed)}")
+
+
+def _no_rest(blob: memoryview, at: int) -> None:
+    if at != len(blob):
+        raise InvalidInput(
+            "body", f"{len(blob)} bytes after the JSON", f"{at}, the sum of the tensors' binary_data_size"
+        )
