@@ -1,7 +1,7 @@
 """The build's cache: one folder a step and key, made aside and renamed once whole.
 
-    CACHE/<model>/<step>-<key>/          a finished step: result.json and its files
-    CACHE/<model>/<step>-<key>.partial/  one that runs, or was killed; its checkpoints are found again
+CACHE/<model>/<step>-<key>/          a finished step: result.json and its files
+CACHE/<model>/<step>-<key>.partial/  one that runs, or was killed; its checkpoints are found again
 """
 
 from __future__ import annotations

@@ -36,6 +36,13 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def has_bf16(where: torch.device) -> bool:
+    """True where bfloat16 multiplies run in hardware; emulated ones are slower than float32."""
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 @contextmanager
 def group() -> Iterator[None]:
     """Joins the ranks that torchrun started (gloo on CPU, NCCL on GPU); nothing without torchrun."""

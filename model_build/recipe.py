@@ -84,7 +84,8 @@ class Training:
     """How one network is trained: Adam(W) under a one-cycle learning rate, best epoch kept.
 
     `patience`: epochs without a better validation score before stopping. `average`: decay of the
-    exponential moving average of the weights that is evaluated and kept (0 = none).
+    exponential moving average of the weights that is evaluated and kept (0 = none). `precision`: bf16
+    multiplies in bfloat16 where the machine has such instructions, and in float32 elsewhere.
     """
 
     epochs: int
@@ -95,6 +96,7 @@ class Training:
     label_smoothing: float = 0.0
     average: float = 0.0
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True, slots=True)

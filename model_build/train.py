@@ -150,7 +150,8 @@ def fit(
     """
     training = lesson.training
     device = parallel.device()
-    run = Run(network.to(device), training)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = Run(network, training)
     checkpoint = folder / f"{name}.checkpoint"
     saved = parallel.from_first(
         lambda: torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
@@ -203,6 +204,7 @@ def _train_epoch(
     order = torch.randperm(count, generator=generator)
     steps = max(1, count // training.batch_size)
     model.train()
+    half = training.precision == "bf16" and parallel.has_bf16(inputs[0].device)
     total, rate = 0.0, training.learning_rate
     for step in range(steps):
         rate = learning_rate(training, (epoch * steps + step) / (training.epochs * steps))
@@ -213,7 +215,9 @@ def _train_epoch(
         examples = tuple(tensor[rows] for tensor in inputs)
         if lesson.augment is not None:
             examples = lesson.augment(examples, generator)
-        loss = lesson.objective(model(*examples), rows)
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=half):
+            outputs = model(*(_channels_last(tensor) for tensor in examples))
+        loss = lesson.objective(outputs.float(), rows)
         value = loss.item()
         if not math.isfinite(value):
             raise BuildError(
@@ -228,6 +232,11 @@ def _train_epoch(
             _update(run.average, run.network, training.average, epoch * steps + step)
         total += value
     return total / steps, rate
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """Images with their channels innermost, which convolutions on CPU and GPU prefer; others as they are."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _evaluate(run: Run, lesson: Lesson, epoch: int, train_loss: float, rate: float) -> Epoch:
