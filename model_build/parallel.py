@@ -39,7 +39,8 @@ def device() -> torch.device:
 def has_bf16(where: torch.device) -> bool:
     """True where bfloat16 multiplies run in hardware; emulated ones are slower than float32."""
     if where.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        supported: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return supported
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

@@ -1,4 +1,4 @@
-"""`mnist`: the 70,000 handwritten digits of LeCun, Cortes and Burges; the reference CNN, a stronger teacher."""
+"""`mnist`: 70,000 handwritten digits (LeCun, Cortes, Burges); the reference CNN and a stronger teacher."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def mel_filters(bins: int, mels: int, rate_hz: int) -> torch.Tensor:
 
 
 class LogMel(nn.Module):
-    """Wave [B, 8000] -> log-mel [B, frames, mels]: the Fourier transform is a convolution, so that it exports."""
+    """Wave [B, 8000] -> log-mel [B, frames, mels]: Fourier by convolution, so that it exports."""
 
     def __init__(self) -> None:
         super().__init__()

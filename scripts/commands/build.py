@@ -1,4 +1,4 @@
-"""`turnout build MODEL`: from a recipe to a release, with progress on stderr and, asked for, JSON on stdout."""
+"""`turnout build MODEL`: from a recipe to a release; progress on stderr, JSON on stdout if asked."""
 
 from __future__ import annotations
 
