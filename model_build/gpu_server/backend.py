@@ -1,0 +1,157 @@
+"""The model on its device: staging buffers, one forward pass per batch, warm-up over the buckets.
+
+`submit` starts a batch and `Handle.output()` waits for it, so that on CUDA the copy of the next batch overlaps
+the compute of this one; on CPU `submit` has already computed when it returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model_build.gpu_server import program
+from model_build.gpu_server.spec import GraphSpec
+
+Array = npt.NDArray[Any]
+Forward = Callable[..., torch.Tensor]
+
+
+class Handle(Protocol):
+    """A batch that was submitted."""
+
+    def output(self) -> Array:
+        """Wait for the answer: [items, …], the caller's to keep until the next-but-one batch. Raises what the
+        model raised.
+        """
+
+
+class Backend(Protocol):
+    """One model on one device."""
+
+    @property
+    def device(self) -> str:
+        """The device's name, for reports."""
+
+    def stage(self) -> Sequence[Array]:
+        """One writable array per input, [max_batch, row_bytes] uint8: rows are gathered into it."""
+
+    def submit(self, items: int, bucket: int) -> Handle:
+        """Run the first `items` rows of the staged inputs, padded to `bucket`."""
+
+
+def load_forward(path: Path, device: torch.device, engine: str, precision: str) -> Forward:
+    """The program as a callable on `device`.
+
+    `engine`: eager, compile (torch.compile) or aot (an ahead-of-time package made at load for this device).
+    `precision`: `release` runs it as exported, bf16 and fp16 under autocast.
+    Raises ReleaseError when the file is no exported program.
+    """
+    exported = program.load(path)
+    if engine == "aot":
+        from model_build.gpu_server.ahead_of_time import compile_program
+
+        return compile_program(exported, device, precision)
+    module = exported.module().to(device)
+    forward: Forward = torch.compile(module, dynamic=False) if engine == "compile" else module
+    if precision == "release":
+        return forward
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+
+    def cast(*tensors: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype):
+            return forward(*tensors)
+
+    return cast
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    array: Array
+
+    def output(self) -> Array:
+        return self.array
+
+
+class CpuBackend:
+    """A batch computed on the spot by PyTorch on CPU; also the reference for the others."""
+
+    def __init__(self, forward: Forward, spec: GraphSpec, max_batch: int) -> None:
+        self._forward = forward
+        self._spec = spec
+        self._bytes = [np.zeros((max_batch, tensor.row_bytes), np.uint8) for tensor in spec.inputs]
+        self._tensors = [_typed(rows, tensor) for rows, tensor in zip(self._bytes, spec.inputs, strict=True)]
+
+    @property
+    def device(self) -> str:
+        """The device's name, for reports."""
+        return "cpu"
+
+    def stage(self) -> Sequence[Array]:
+        """The one set of staging arrays: a batch has left it when `submit` returns."""
+        return self._bytes
+
+    def submit(self, items: int, bucket: int) -> Handle:
+        """Compute now."""
+        with torch.inference_mode():
+            output = self._forward(*(tensor[:bucket] for tensor in self._tensors))
+        return _Done(as_rows(output, items, self._spec))
+
+
+def as_rows(output: torch.Tensor, items: int, spec: GraphSpec) -> Array:
+    """The first `items` rows of the graph's output, on the host, in the manifest's dtype.
+
+    Raises TypeError when the graph answered something of another shape than the manifest states.
+    """
+    if not isinstance(output, torch.Tensor) or tuple(output.shape[1:]) != spec.output.shape:
+        found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise TypeError(f"the graph answered {found}, the manifest states {spec.output.allowed}")
+    rows: Array = output[:items].to("cpu", torch.from_numpy(np.zeros(0, spec.output.dtype)).dtype).numpy()
+    return rows
+
+
+def _typed(rows: Array, tensor: Any) -> torch.Tensor:
+    typed = rows.view(tensor.dtype).reshape(len(rows), *tensor.shape)
+    return torch.from_numpy(typed)
+
+
+def warm_up(backend: Backend, sizes: Iterable[int], repeats: int = 5, budget_s: float = 10.0) -> dict[int, float]:
+    """Run every size, smallest first, and return the fastest-half mean time of each in ms.
+
+    The first runs of a size (compiling, capturing, allocating) are not counted. Raises what the model raises,
+    and ValueError when a warm-up answer is not finite for an all-zero input.
+    """
+    curve: dict[int, float] = {}
+    for size in sizes:
+        for rows in backend.stage():
+            rows[:size] = 0
+        backend.submit(size, size).output()
+        times: list[float] = []
+        started = time.perf_counter()
+        while len(times) < repeats and (not times or time.perf_counter() - started < budget_s):
+            begun = time.perf_counter()
+            backend.submit(size, size).output()
+            times.append((time.perf_counter() - begun) * 1000)
+        fastest = sorted(times)[: max(1, len(times) // 2)]
+        curve[size] = sum(fastest) / len(fastest)
+    return curve
+
+
+def choose(
+    path: Path, spec: GraphSpec, device: str, engine: str, precision: str, max_batch: int, **switches: bool
+) -> Backend:
+    """The backend for `device` (auto takes CUDA where there is one; `cuda:1` is the second GPU)."""
+    name = device if device != "auto" else ("cuda:0" if torch.cuda.is_available() else "cpu")
+    target = torch.device(name)
+    forward = load_forward(path, target, engine, precision)
+    if target.type == "cpu":
+        return CpuBackend(forward, spec, max_batch)
+    from model_build.gpu_server.cuda import CudaBackend
+
+    return CudaBackend(forward, spec, max_batch, target, **switches)

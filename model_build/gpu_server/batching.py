@@ -1,0 +1,107 @@
+"""When a batch closes, what fits in it, and when a request is refused: pure functions of what is known now.
+
+Times are seconds on one monotonic clock unless a name ends in `_ms`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Milliseconds that a batch takes, by batch size (ascending); between two sizes a line.
+
+    `padded`: a batch is filled up to the next size (compiled and captured programs), so it costs that size.
+    """
+
+    sizes: tuple[int, ...]
+    ms: tuple[float, ...]
+    padded: bool = False
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch that may be formed."""
+        return self.sizes[-1]
+
+    def bucket(self, items: int) -> int:
+        """The size that a batch of `items` runs at: itself, or the next bucket when padded."""
+        return self.sizes[bisect_left(self.sizes, items)] if self.padded else items
+
+    def seconds(self, items: int) -> float:
+        """Predicted duration of one batch of `items` (1 to max_batch), s."""
+        index = bisect_left(self.sizes, items)
+        if self.padded or self.sizes[index] == items:
+            return self.ms[index] / 1000
+        low, high = self.sizes[index - 1], self.sizes[index]
+        share = (items - low) / (high - low)
+        return (self.ms[index - 1] + share * (self.ms[index] - self.ms[index - 1])) / 1000
+
+    def observed(self, items: int, ms: float, weight: float = 0.05) -> Curve:
+        """The curve after one more batch was seen to take `ms`: all sizes move by the share it was off.
+
+        A single outlier counts for at most a factor of two.
+        """
+        ratio = min(2.0, max(0.5, ms / (self.seconds(items) * 1000)))
+        factor = 1 + weight * (ratio - 1)
+        return Curve(self.sizes, tuple(value * factor for value in self.ms), self.padded)
+
+    def limited(self, max_batch: int) -> Curve:
+        """The curve without sizes above `max_batch` (at least the smallest stays)."""
+        keep = max(1, sum(size <= max_batch for size in self.sizes))
+        return Curve(self.sizes[:keep], self.ms[:keep], self.padded)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The queue as the closing rule sees it: items, the arrival of the oldest, the tightest deadline."""
+
+    items: int
+    oldest: float
+    tightest: float
+
+
+def close_time(waiting: Waiting, curve: Curve, max_wait: float, margin: float) -> float:
+    """When the next batch closes if nothing else arrives: at once when full, else at the earlier of the oldest
+    request's maximum wait and the last moment at which the tightest deadline can still be met.
+    """
+    if waiting.items >= curve.max_batch:
+        return waiting.oldest
+    must_start = waiting.tightest - curve.seconds(waiting.items) - margin
+    return min(waiting.oldest + max_wait, must_start)
+
+
+def finish_time(now: float, free_at: float, items_ahead: int, items: int, curve: Curve, workers: int) -> float:
+    """When a request that joins the queue now would be answered.
+
+    The work ahead of it leaves in full batches over `workers`; the request then rides in the batch that its
+    own last item falls into.
+    """
+    full, rest = divmod(items_ahead + items, curve.max_batch)
+    batches = full * curve.seconds(curve.max_batch) + (curve.seconds(rest) if rest else 0.0)
+    own = curve.seconds(min(items, curve.max_batch))
+    return max(now, free_at) + max(batches / workers, own)
+
+
+def round_down(items: int, curve: Curve) -> int:
+    """How many of `items` waiting to take when the sizes are padded: up to the next bucket, or only down to the
+    last one when that serves more items a second.
+    """
+    items = min(items, curve.max_batch)
+    if not curve.padded or items in curve.sizes:
+        return items
+    index = bisect_left(curve.sizes, items)
+    if index == 0:
+        return items
+    up = items / curve.ms[index]
+    down = curve.sizes[index - 1] / curve.ms[index - 1]
+    return items if up >= down else curve.sizes[index - 1]
+
+
+def buckets(max_batch: int) -> tuple[int, ...]:
+    """Batch sizes that are warmed up: powers of two, and `max_batch` itself."""
+    sizes = [1]
+    while sizes[-1] * 2 <= max_batch:
+        sizes.append(sizes[-1] * 2)
+    return tuple(sizes) if sizes[-1] == max_batch else (*sizes, max_batch)

@@ -1,0 +1,292 @@
+"""One HTTP/1.1 connection: the head is parsed by httptools, the body is received straight into a slot of the arena.
+
+The slot is taken when the first byte of a request arrives, so head and body lie in it as they came; it goes back
+when the answer is written. Without a free slot, or when the application refuses at the head, the body is read
+into scratch memory and forgotten, and the answer leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import httptools
+
+from model_build.gpu_server.arena import Arena
+
+HEAD_LIMIT = 16_384
+READ_SIZE = 65_536
+REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Head:
+    """A request's head; header names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    length: int
+    keep_alive: bool
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and the way to answer it. `body` is a place in the arena: (first byte, bytes)."""
+
+    head: Head
+    arrived: float
+    connection: Connection
+    body: tuple[int, int] = (0, 0)
+    on_gone: Callable[[], None] | None = None
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """Write the answer; `extra` is further header lines, each with its line end."""
+        self.connection.respond(status, content_type, body, extra)
+
+
+class Application(Protocol):
+    """What connections talk to."""
+
+    def on_head(self, exchange: Exchange) -> None:
+        """The head is there: may answer at once (a refusal, a GET), and then never sees the body."""
+
+    def on_body(self, exchange: Exchange) -> None:
+        """The body is there: answers now or later."""
+
+    def on_bad(self, connection: Connection, status: int, text: str) -> None:
+        """Not an acceptable HTTP request; the connection closes after the answer."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The protocol of one client; one request at a time."""
+
+    def __init__(self, application: Application, arena: Arena, registry: set[Connection], max_body: int) -> None:
+        self._application = application
+        self._arena = arena
+        self._registry = registry
+        self._max_body = max_body
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._scratch: bytearray | None = None
+        self._slot: int | None = None
+        self._held = False  # the slot belongs to a batch under way, and is freed by `release`
+        self._filled = 0
+        self._exchange: Exchange | None = None
+        self._head_size = 0
+        self._discard = 0
+        self._answered = False
+        self._pipelined = b""
+        self.last_byte = self._loop.time()
+        self.closing = False
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+        self._registry.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: its place is freed."""
+        self._registry.discard(self)
+        self._transport = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and not self._answered and exchange.on_gone is not None:
+            exchange.on_gone()
+        elif not self._held:
+            self._free_slot()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        if self._exchange is not None and (self._discard or self._body_complete):
+            return memoryview(self._scratch_buffer())
+        if self._slot is None:
+            self._slot = self._arena.acquire()
+            if self._slot is None:
+                return memoryview(self._scratch_buffer())[self._filled :]
+        start = self._slot + self._filled
+        if self._exchange is None:
+            return self._arena.memory[start : self._slot + READ_SIZE]
+        return self._arena.memory[start : self._slot + self._head_size + self._exchange.head.length]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes arrived."""
+        self.last_byte = self._loop.time()
+        if self._discard:
+            surplus = nbytes - min(nbytes, self._discard)
+            self._discard -= nbytes - surplus
+            if surplus:
+                self._keep_pipelined(memoryview(self._scratch_buffer())[nbytes - surplus : nbytes])
+            self._next_if_done()
+        elif self._exchange is None:
+            self._filled += nbytes
+            self._read_head()
+        elif self._body_complete:
+            self._keep_pipelined(memoryview(self._scratch_buffer())[:nbytes])
+        else:
+            self._filled += nbytes
+            if self._body_complete:
+                self._deliver(self._exchange)
+
+    # -- the application's side
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return self._exchange is None and self._filled == 0
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a request is only partly there."""
+        return not self.idle and (self._exchange is None or not self._body_complete or self._discard > 0)
+
+    def close(self) -> None:
+        """Close once what was written is sent."""
+        self.closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def release(self) -> None:
+        """The batch that read this request's slot is back and nobody reads it any more (the client had gone)."""
+        self._held = False
+        self._free_slot()
+
+    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        """Write the answer of the request at hand; `extra` is further header lines, each with its line end."""
+        if self._transport is None or self._answered:
+            return
+        self._answered = True
+        exchange = self._exchange
+        keep = exchange is not None and exchange.head.keep_alive and not self.closing
+        self._transport.write(
+            b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
+            % (REASONS[status], content_type, len(body), extra, b"" if keep else b"Connection: close\r\n", body)
+        )
+        if not keep:
+            self.close()
+        elif exchange is not None and not self._body_complete:
+            self._discard = self._head_size + exchange.head.length - self._filled
+            self._free_slot()
+        else:
+            self._next_if_done()
+
+    # -- inside
+
+    @property
+    def _body_complete(self) -> bool:
+        assert self._exchange is not None
+        return self._filled >= self._head_size + self._exchange.head.length
+
+    def _scratch_buffer(self) -> bytearray:
+        if self._scratch is None:
+            self._scratch = bytearray(READ_SIZE)
+        return self._scratch
+
+    def _received(self) -> memoryview:
+        if self._slot is None:
+            return memoryview(self._scratch_buffer())[: self._filled]
+        return self._arena.memory[self._slot : self._slot + self._filled]
+
+    def _read_head(self) -> None:
+        received = self._received()
+        start = bytes(received[:HEAD_LIMIT])
+        end = start.find(b"\r\n\r\n") + 4
+        if end < 4:
+            if self._filled >= HEAD_LIMIT:
+                self._application.on_bad(self, 431, f"the request's head is over {HEAD_LIMIT} bytes")
+            return
+        try:
+            head = parse_head(start[:end])
+        except httptools.HttpParserError as error:
+            return self._application.on_bad(self, 400, f"not an HTTP/1.1 request: {error}")
+        except ValueError as error:
+            return self._application.on_bad(self, 411, str(error))
+        if head.length > self._max_body:
+            text = f"Content-Length: {head.length} is not allowed; allowed: at most {self._max_body} bytes"
+            return self._application.on_bad(self, 413, text)
+        exchange = Exchange(head, self._loop.time(), self)
+        self._exchange, self._head_size, self._answered = exchange, end, False
+        surplus = self._filled - end - head.length
+        if surplus > 0:
+            self._keep_pipelined(received[end + head.length :])
+            self._filled -= surplus
+        if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._application.on_head(exchange)
+        if not self._answered and self._slot is None:
+            self._application.on_bad(self, 429, "every place in the queue is taken")
+        elif not self._answered and self._body_complete:
+            self._deliver(exchange)
+        return None
+
+    def _deliver(self, exchange: Exchange) -> None:
+        assert self._slot is not None
+        exchange.body = (self._slot + self._head_size, exchange.head.length)
+        self._held = True
+        self._application.on_body(exchange)
+
+    def _keep_pipelined(self, data: memoryview) -> None:
+        self._pipelined += bytes(data)
+        if len(self._pipelined) > READ_SIZE and self._transport is not None:
+            self.close()  # a client that floods without waiting for answers
+
+    def _free_slot(self) -> None:
+        if self._slot is not None:
+            self._arena.release(self._slot)
+            self._slot = None
+
+    def _next_if_done(self) -> None:
+        if not self._answered or self._discard or self._exchange is None:
+            return
+        self._held = False
+        self._free_slot()
+        self._exchange, self._filled, self._head_size, self._answered = None, 0, 0, False
+        if self._pipelined:
+            data, self._pipelined = self._pipelined, b""
+            self._loop.call_soon(self._feed, data)
+
+    def _feed(self, data: bytes) -> None:
+        while data and self._transport is not None:
+            buffer = self.get_buffer(len(data))
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            data = data[size:]
+            self.buffer_updated(size)
+
+
+class _HeadParser:
+    """Collects what httptools calls back with."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: dict[str, str] = {}
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+
+def parse_head(head: bytes) -> Head:
+    """Parse a head that ends in an empty line.
+
+    Raises httptools.HttpParserError when it is malformed, ValueError when the body has no stated length.
+    """
+    collected = _HeadParser()
+    parser = httptools.HttpRequestParser(collected)
+    parser.feed_data(head)
+    headers = collected.headers
+    if "transfer-encoding" in headers:
+        raise ValueError("Transfer-Encoding: not accepted; send the body with a Content-Length")
+    return Head(
+        method=parser.get_method().decode("ascii"),
+        path=collected.url.decode("latin-1").partition("?")[0],
+        headers=headers,
+        length=int(headers.get("content-length", "0")),
+        keep_alive=parser.should_keep_alive(),
+    )

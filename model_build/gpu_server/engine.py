@@ -1,0 +1,273 @@
+"""One release being served: its queue, its workers, and the moment at which each batch leaves.
+
+Everything is decided by the pure rules of `batching` on what is known now; this file only keeps the books. The
+clock, the timer and the workers' `send` are handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Overloaded
+from model_build.gpu_server.arena import Arena
+from model_build.gpu_server.batching import Curve, close_time, finish_time, round_down
+from model_build.gpu_server.metrics import Metrics
+from model_build.gpu_server.spec import GraphSpec
+from model_build.gpu_server.waiting import Part, Priority, Request, WaitingRoom
+
+DEPTH = 2
+LEAD_S = 0.001
+MARGIN_S = 0.0005
+
+
+class Timer(Protocol):
+    """A call that can be taken back."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+class Clock(Protocol):
+    """The event loop's clock and timer."""
+
+    def time(self) -> float:
+        """Seconds, monotonic."""
+
+    def call_at(self, when: float, callback: Callable[[], Any], /) -> Timer:
+        """Call back at `when`."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Parts that left together; `due` is when it should be back."""
+
+    parts: list[Part]
+    items: int
+    out: int
+    sent: float
+    due: float
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One worker as the engine sees it: how to reach it, what it holds, its output places in the arena."""
+
+    send: Callable[[dict[str, Any]], None]
+    outs: list[int]
+    batches: dict[int, Batch] = field(default_factory=dict)
+
+    def free_at(self, now: float) -> float:
+        """When its last batch should be back."""
+        return max((batch.due for batch in self.batches.values()), default=now)
+
+
+class Engine:
+    """Admits, queues, batches and answers the requests of one release."""
+
+    def __init__(
+        self,
+        spec: GraphSpec,
+        arena: Arena,
+        curve: Curve,
+        max_wait_s: float,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.spec = spec
+        self.curve = curve
+        self.waiting = WaitingRoom()
+        self._arena = arena
+        self._max_wait = max_wait_s
+        self._clock = clock
+        self._metrics = metrics
+        self._lanes: list[Lane] = []
+        self._timer: Timer | None = None
+        self._number = 0
+        self._idle: deque[Callable[[], None]] = deque()
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The workers that are alive."""
+        return self._lanes
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is under way."""
+        return len(self.waiting) > 0 or any(lane.batches for lane in self._lanes)
+
+    def now(self) -> float:
+        """The clock's time, s."""
+        return self._clock.time()
+
+    def predicted_finish(self, items: int, priority: Priority, now: float) -> float:
+        """When a request that came now would be answered (s on the clock)."""
+        free_at = min((lane.free_at(now) for lane in self._lanes), default=now)
+        ahead = self.waiting.ahead_of(priority)
+        return finish_time(now, free_at, ahead, items, self.curve, max(1, len(self._lanes)))
+
+    def admit(self, items: int, deadline: float, priority: Priority, now: float) -> None:
+        """Raises Overloaded when the request cannot be answered by `deadline`; costs microseconds."""
+        if not self._lanes:
+            raise EndpointFailed("no worker is ready")
+        finish = self.predicted_finish(items, priority, now)
+        if finish + MARGIN_S > deadline:
+            self._metrics.refused += 1
+            wait_ms, left_ms = (finish - now) * 1000, (deadline - now) * 1000
+            raise Overloaded(f"the answer would take {wait_ms:.1f} ms, {left_ms:.1f} ms are left", finish - now)
+
+    def submit(self, request: Request) -> None:
+        """Queue an admitted request."""
+        request.enqueued = self._clock.time()
+        self.waiting.add(request)
+        self.pump()
+
+    def cancel(self, request: Request) -> None:
+        """The client is gone: free its place; parts under way are ignored when they come back."""
+        request.cancelled = True
+        self.waiting.remove(request)
+        if request.taken == request.answered:
+            self._finish(request)
+
+    def pump(self) -> None:
+        """Send every batch that should leave now, and set the timer for the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._clock.time()
+        for late in self.waiting.drop_late(now, self._seconds):
+            late.error = EndpointTimeout(f"the deadline passed after {(now - late.arrived) * 1000:.1f} ms in the queue")
+            self._metrics.dropped += 1
+            self._finish(late)
+        while (summary := self.waiting.summary()) is not None:
+            lane = min(
+                (lane for lane in self._lanes if len(lane.batches) < DEPTH),
+                key=lambda lane: lane.free_at(now),
+                default=None,
+            )
+            if lane is None:
+                return
+            when = close_time(summary, self.curve, self._max_wait, MARGIN_S)
+            if summary.items < self.curve.max_batch and lane.batches:
+                when = max(when, lane.free_at(now) - LEAD_S)
+            if when > now:
+                self._timer = self._clock.call_at(when, self.pump)
+                return
+            self._dispatch(lane, now)
+
+    def _seconds(self, items: int) -> float:
+        return self.curve.seconds(min(items, self.curve.max_batch))
+
+    def _dispatch(self, lane: Lane, now: float) -> None:
+        parts = self.waiting.take(round_down(self.waiting.items, self.curve))
+        items = sum(part.count for part in parts)
+        self._number += 1
+        batch = Batch(parts, items, lane.outs.pop(), now, max(now, lane.free_at(now)) + self.curve.seconds(items))
+        lane.batches[self._number] = batch
+        row_bytes = [tensor.row_bytes for tensor in self.spec.inputs]
+        places = [
+            [
+                part.count,
+                *(at + part.first * size for at, size in zip(part.request.offsets, row_bytes, strict=True)),
+            ]
+            for part in parts
+        ]
+        for part in parts:
+            if part.first == 0:
+                part.request.queue_ms = (now - part.request.enqueued) * 1000
+                self._metrics.queue_ms.observe(part.request.queue_ms)
+        lane.send({"batch": self._number, "items": items, "out": batch.out, "parts": places})
+
+    def on_reply(self, lane: Lane, reply: dict[str, Any]) -> None:
+        """A batch came back: hand out its rows, learn from its time, send the next."""
+        batch = lane.batches.pop(reply["batch"])
+        self.curve = self.curve.observed(batch.items, reply["ms"]) if not reply["errors"] else self.curve
+        if reply["max_batch"] is not None and reply["max_batch"] < self.curve.max_batch:
+            self.curve = self.curve.limited(reply["max_batch"])
+            self._metrics.out_of_memory += 1
+        self._metrics.batch_items.observe(batch.items)
+        self._metrics.model_ms.observe(reply["ms"])
+        if lane.batches:
+            following = next(iter(lane.batches.values()))
+            following.due = self._clock.time() + self.curve.seconds(following.items)
+        errors = dict(reply["errors"])
+        everything_failed = len(errors) == batch.items
+        row, size = 0, self.spec.output.row_bytes
+        finished: list[Request] = []
+        for part in batch.parts:
+            request, at = part.request, batch.out + row * size
+            data = bytes(self._arena.memory[at : at + part.count * size])
+            if part.count == request.items:
+                request.output = data
+            else:
+                request.rows[part.first] = data
+            span = range(row, row + part.count)
+            failed = [index for index in span if index in errors]
+            if failed and request.error is None:
+                where = f"item {part.first + failed[0] - row}"
+                request.error = model_error(where, errors[failed[0]], blame_input=not everything_failed)
+                self._metrics.failed += 1
+            bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
+            if bad:
+                request.nonfinite += bad
+                self._metrics.nonfinite += len(bad)
+            request.model_ms += reply["ms"]
+            request.answered += part.count
+            row += part.count
+            if request.answered == request.items or (request.cancelled and request.answered == request.taken):
+                finished.append(request)
+        lane.outs.append(batch.out)
+        self.pump()
+        for request in finished:
+            if request.rows:
+                request.output = b"".join(request.rows[first] for first in sorted(request.rows))
+            self._finish(request)
+
+    def add_lane(self, lane: Lane) -> None:
+        """A worker is ready."""
+        self._lanes.append(lane)
+        self.pump()
+
+    def lose_lane(self, lane: Lane, reason: str) -> None:
+        """A worker died: what it held fails now (the caller has an answer of its own at hand)."""
+        if lane in self._lanes:
+            self._lanes.remove(lane)
+        for batch in lane.batches.values():
+            for part in batch.parts:
+                self.waiting.remove(part.request)
+                part.request.error = EndpointFailed(reason)
+                part.request.answered = part.request.taken
+                self._finish(part.request)
+        lane.batches.clear()
+        if not self._lanes:
+            for request in list(self.waiting.requests()):
+                self.waiting.remove(request)
+                request.error = EndpointFailed(reason)
+                self._finish(request)
+
+    def on_idle(self, callback: Callable[[], None]) -> None:
+        """Call back once, as soon as nothing waits or is under way."""
+        self._idle.append(callback)
+        self._tell_idle()
+
+    def _finish(self, request: Request) -> None:
+        finished, request.finished = request.finished, _nothing
+        finished(request)
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        while self._idle and not self.busy:
+            self._idle.popleft()()
+
+
+def model_error(where: str, text: str, *, blame_input: bool) -> Exception:
+    """The error of a request whose item made the model raise: the input's fault when others of its batch passed."""
+    if blame_input:
+        return InvalidInput(where, text, "an input that the model can run; the rest of its batch was answered")
+    return EndpointFailed(f"the model raised on {where}: {text}")
+
+
+def _nothing(request: Request) -> None:
+    """A request finishes once."""
