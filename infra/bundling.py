@@ -181,12 +181,12 @@ def size(tree: Path) -> int:
 
 
 def check_size(tree: Path, say: Callable[[str], None] = lambda _: None) -> None:
-    """Warn through `say` above the budget of 100 MB, raise BuildError above 250 MB, naming the largest parts."""
+    """Above 100 MB warn through `say`, above 250 MB raise BuildError; both name the largest parts."""
     megabytes = size(tree) / 1e6
     if megabytes <= BUDGET_MB:
         return
     parts = sorted(
-        ((size(part) if part.is_dir() else part.stat().st_size, part.name) for part in tree.iterdir())
+        (size(part) if part.is_dir() else part.stat().st_size, part.name) for part in tree.iterdir()
     )
     largest = ", ".join(f"{name} {amount / 1e6:.0f} MB" for amount, name in parts[:-6:-1])
     message = f"the package is {megabytes:.0f} MB unzipped, largest parts: {largest}"
@@ -249,7 +249,7 @@ def _pip(*arguments: str) -> None:
 
 
 def _compile(tree: Path, target: Target) -> bool:
-    """Byte-compile for `target`, never checked against the source at run time; False without its interpreter."""
+    """Byte-compile for `target`, never checked against the source later; False without its interpreter."""
     python = interpreter(target.python)
     if python is None:
         return False
@@ -263,14 +263,17 @@ def _compile(tree: Path, target: Target) -> bool:
 
 
 def _smoke_test(tree: Path, target: Target) -> bool:
-    """Import everything and run a one-node graph with the target's interpreter; False if it cannot run here."""
+    """Import all and run a one-node graph with the target's interpreter; False if it cannot run here."""
     python = interpreter(target.python)
     if python is None or target.architecture != host().architecture or sys.platform != "linux":
         return False
     runtime = _made(tree.parent / "runtime")
     for name in MANAGED_RUNTIME:
         found = importlib.util.find_spec(name)
-        assert found is not None and found.origin is not None
+        if found is None or found.origin is None:
+            raise BuildError(
+                f"{name}, which Lambda's runtime provides, is not installed here: pip install -e ."
+            )
         source = Path(found.origin)
         source = source.parent if source.name == "__init__.py" else source
         (runtime / source.name).symlink_to(source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import sys
 from pathlib import Path
 
 from handlers.errors import BuildError
@@ -23,9 +22,7 @@ def architecture(path: Path) -> str | None:
 
 
 def check(tree: Path, wanted: str) -> None:
-    """Raise BuildError unless every shared object under `tree` is for `wanted` (skipped where Linux is not)."""
-    if sys.platform != "linux" and not any(tree.rglob("*.so.*")):
-        return
+    """Raise BuildError unless every shared object under `tree` is ELF code for `wanted`."""
     for path in sorted(tree.rglob("*.so*")):
         found = architecture(path)
         if found not in (None, wanted):

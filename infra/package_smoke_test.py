@@ -1,12 +1,13 @@
-"""Run by the target's interpreter with only the package and boto3 on its path: imports all handlers and runs one graph."""
+"""Run by the target's interpreter on nothing but the package and boto3: all imports, one graph."""
 
 import importlib
 import pkgutil
 import sys
 
-import handlers
 import numpy
 import onnxruntime
+
+import handlers
 
 # ModelProto: IR 10, opset 20, one Add of x with itself, x and y float32 of shape [1].
 ONE_ADD = (

@@ -1,0 +1,62 @@
+"""The CDK app: `cdk deploy -c stage=dev` makes the stacks of one stage of turnout.toml (default: local)."""
+
+from __future__ import annotations
+
+import sys
+
+import aws_cdk as cdk
+
+from handlers.errors import TurnoutError
+from infra.config import load
+from infra.deployment import Deployment
+from infra.stacks.api import ApiStack
+from infra.stacks.control import ControlStack
+from infra.stacks.endpoint import EndpointStack
+from infra.stacks.observability import ObservabilityStack
+from infra.stacks.storage import StorageStack
+from infra.stacks.training import TrainingStack
+
+
+def make_stacks(app: cdk.App, deployment: Deployment) -> list[cdk.Stack]:
+    """Every stack of `deployment`, in the order in which they deploy."""
+    settings, names = deployment.settings, deployment.names
+    env = cdk.Environment(account=settings.account, region=settings.region)
+    storage = StorageStack(app, names.stack("storage"), deployment=deployment, env=env)
+    training = TrainingStack(app, names.stack("training"), deployment=deployment, env=env)
+    endpoints = [
+        EndpointStack(
+            app, names.stack(f"endpoint-{name}"), deployment=deployment, model=name, gpu=model.gpu, env=env
+        )
+        for name, model in deployment.models.items()
+        if model.gpu
+    ]
+    api = ApiStack(app, names.stack("api"), deployment=deployment, env=env)
+    control = ControlStack(app, names.stack("control"), deployment=deployment, api=api, env=env)
+    observability = ObservabilityStack(
+        app, names.stack("observability"), deployment=deployment, api=api, env=env
+    )
+    stacks = [storage, training, *endpoints, api, control, observability]
+    for stack in stacks[1:]:
+        stack.add_stack_dependency(storage)
+    for endpoint in endpoints:
+        endpoint.add_stack_dependency(training, "the image is built by its project")
+    for stack in stacks:
+        cdk.Tags.of(stack).add("turnout:stage", deployment.stage)
+        cdk.Tags.of(stack).add("turnout:part", stack.stack_name.removeprefix(f"{names.prefix}-"))
+    return stacks
+
+
+def main() -> None:
+    """What `cdk.json` runs."""
+    app = cdk.App(analytics_reporting=False)
+    stage = app.node.try_get_context("stage") or "local"
+    make_stacks(app, Deployment.of(load(), stage))
+    app.synth()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TurnoutError as error:
+        print(f"turnout: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,146 @@
+"""What the builders and the training job may do."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3_assets as assets
+
+from infra.deployment import Deployment
+
+COLON = cdk.ArnFormat.COLON_RESOURCE_NAME
+PULL = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+PUSH = ["ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"]
+
+
+def _login() -> iam.PolicyStatement:
+    return iam.PolicyStatement(sid="EcrLogin", actions=["ecr:GetAuthorizationToken"], resources=["*"])
+
+
+def _source(stack: cdk.Stack, source: assets.Asset) -> iam.PolicyStatement:
+    bucket = f"arn:{stack.partition}:s3:::{source.s3_bucket_name}"
+    return iam.PolicyStatement(
+        sid="ReadSource",
+        actions=["s3:GetObject", "s3:GetObjectVersion"],
+        resources=[f"{bucket}/{source.s3_object_key}"],
+    )
+
+
+def image_grants(stack: cdk.Stack, repository_arn: str, source: assets.Asset) -> list[iam.PolicyStatement]:
+    """The image builder: read the sources, push to its one repository."""
+    return [
+        _source(stack, source),
+        _login(),
+        iam.PolicyStatement(sid="PushImage", actions=[*PULL, *PUSH], resources=[repository_arn]),
+    ]
+
+
+def trainer_grants(stack: cdk.Stack, deployment: Deployment) -> list[iam.PolicyStatement]:
+    """The training job: its own folder of the bucket, its image, its logs."""
+    bucket = f"arn:{stack.partition}:s3:::{deployment.names.bucket(stack.account)}"
+    repository = stack.format_arn(service="ecr", resource="repository", resource_name=deployment.names.images)
+    logs = stack.format_arn(
+        service="logs", resource="log-group", resource_name="/aws/sagemaker/TrainingJobs*", arn_format=COLON
+    )
+    statement = iam.PolicyStatement
+    return [
+        statement(
+            sid="Artefacts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket}/training/*"]
+        ),
+        statement(
+            sid="ListArtefacts",
+            actions=["s3:ListBucket"],
+            resources=[bucket],
+            conditions={"StringLike": {"s3:prefix": "training/*"}},
+        ),
+        _login(),
+        statement(sid="PullImage", actions=PULL, resources=[repository]),
+        statement(
+            sid="WriteLogs",
+            actions=[
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:PutLogEvents",
+                "logs:DescribeLogStreams",
+            ],
+            resources=[logs],
+        ),
+    ]
+
+
+def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset) -> list[iam.PolicyStatement]:
+    """The builder: read trained weights, write releases and verdicts, and move what a release moves."""
+    names = deployment.names
+    bucket = f"arn:{stack.partition}:s3:::{names.bucket(stack.account)}"
+    pointers = [
+        stack.format_arn(service="ssm", resource="parameter", resource_name=name.lstrip("/"))
+        for model in deployment.models
+        for name in (names.pointer(model), names.gpu_release(model))
+    ]
+    functions = [
+        stack.format_arn(service="lambda", resource="function", resource_name=name + suffix, arn_format=COLON)
+        for model in deployment.models
+        for name in (names.function(model), names.front(model))
+        for suffix in ("", ":*")
+    ]
+    rollouts = [
+        stack.format_arn(service="codedeploy", resource=kind, resource_name=name, arn_format=COLON)
+        for kind, name in (
+            ("application", names.prefix),
+            ("deploymentgroup", f"{names.prefix}/*"),
+            ("deploymentconfig", "*"),
+        )
+    ]
+    endpoints = [
+        stack.format_arn(
+            service="cloudformation", resource="stack", resource_name=f"{names.stack(f'endpoint-{model}')}/*"
+        )
+        for model, settings in deployment.models.items()
+        if settings.gpu
+    ]
+    statement = iam.PolicyStatement
+    grants = [
+        _source(stack, source),
+        statement(sid="ReadTrained", actions=["s3:GetObject"], resources=[f"{bucket}/training/*"]),
+        statement(
+            sid="WriteRelease",
+            actions=["s3:GetObject", "s3:PutObject"],
+            resources=[f"{bucket}/releases/*", f"{bucket}/training/*"],
+        ),
+        statement(
+            sid="MovePointers",
+            actions=["ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"],
+            resources=pointers,
+        ),
+        statement(
+            sid="MoveFunctions",
+            actions=[
+                "lambda:GetAlias",
+                "lambda:GetFunctionConfiguration",
+                "lambda:PublishVersion",
+                "lambda:UpdateAlias",
+                "lambda:UpdateFunctionConfiguration",
+            ],
+            resources=functions,
+        ),
+        statement(
+            sid="RollOut",
+            actions=[
+                "codedeploy:CreateDeployment",
+                "codedeploy:GetDeployment",
+                "codedeploy:GetDeploymentConfig",
+                "codedeploy:RegisterApplicationRevision",
+                "codedeploy:StopDeployment",
+            ],
+            resources=rollouts,
+        ),
+    ]
+    if endpoints:
+        grants.append(
+            statement(
+                sid="MoveEndpoints",
+                actions=["cloudformation:DescribeStacks", "cloudformation:UpdateStack"],
+                resources=endpoints,
+            )
+        )
+    return grants

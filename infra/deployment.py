@@ -1,0 +1,42 @@
+"""One stage, ready to be made into stacks: its configuration, names and prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.bundling import Target
+from infra.config import Config, Model, Stage
+from infra.names import Names
+from infra.prices.table import PriceTable, known_regions, load_prices
+
+REFERENCE_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What every stack is given."""
+
+    stage: str
+    settings: Stage
+    models: Mapping[str, Model]
+    names: Names
+    prices: PriceTable
+    target: Target
+
+    @classmethod
+    def of(cls, config: Config, stage: str) -> Deployment:
+        """The deployment of `stage`; InvalidConfig if there is no such stage.
+
+        Economics use the region's prices, or those of us-east-1 where its table was not made yet.
+        """
+        settings = config.stage(stage)
+        region = settings.region if settings.region in known_regions() else REFERENCE_REGION
+        return cls(
+            stage=stage,
+            settings=settings,
+            models=config.models_of(stage),
+            names=Names(stage),
+            prices=load_prices(region),
+            target=Target.named(settings.architecture),
+        )

@@ -1,0 +1,35 @@
+"""The API and the functions behind it: stateless, replaced at every deployment."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_codedeploy as codedeploy
+from constructs import Construct
+
+from infra.constructs.http_api import HttpApi
+from infra.constructs.model_service import ModelService
+from infra.deployment import Deployment
+
+
+class ApiStack(cdk.Stack):
+    """One HTTP API in front of one service a model."""
+
+    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, env: cdk.Environment) -> None:
+        super().__init__(scope, name, env=env, description="turnout: the API and the models' functions")
+        application = codedeploy.LambdaApplication(self, "Rollouts", application_name=deployment.names.prefix)
+        self.services = {
+            model: ModelService(self, model, deployment=deployment, model=model, application=application)
+            for model in deployment.models
+        }
+        self.http = HttpApi(
+            self,
+            "Http",
+            name=deployment.names.prefix,
+            settings=deployment.settings,
+            targets={model: service.targets for model, service in self.services.items()},
+        )
+        self.api_id = self.http.api.ref
+        first = next(iter(deployment.models))
+        cdk.CfnOutput(self, "Url", value=self.http.url)
+        cdk.CfnOutput(self, "ApiId", value=self.api_id)
+        cdk.CfnOutput(self, "Next", value=f"turnout invoke {first} --sample 3 --stage {deployment.stage}")

@@ -1,0 +1,88 @@
+"""The control loop: once a minute one function merges reports, sets capacity and publishes snapshots."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from infra.constructs.function import TurnoutFunction
+from infra.constructs.grants import control_grants
+from infra.deployment import Deployment
+from infra.environment import control_environment
+from infra.names import API_STAGE
+from infra.stacks.api import ApiStack
+
+TIMEOUT_S = 50  # shorter than the schedule, so that two runs never overlap for long
+MEMORY_MB = 512
+
+
+class ControlStack(cdk.Stack):
+    """Schedule, function and kill switch; the single-writer lease is a row of the state table."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, deployment: Deployment, api: ApiStack, env: cdk.Environment
+    ) -> None:
+        super().__init__(scope, name, env=env, description="turnout: the control loop")
+        names = deployment.names
+        switch = ssm.StringParameter(
+            self,
+            "KillSwitch",
+            parameter_name=names.kill_switch,
+            string_value="true",
+            allowed_pattern="^(true|false)$",
+            description="false stops the control loop from changing anything",
+        )
+        api_arn = self.format_arn(
+            service="apigateway", account="", resource="/apis", resource_name=f"{api.api_id}/stages/*"
+        )
+        self.worker = TurnoutFunction(
+            self,
+            "Control",
+            deployment=deployment,
+            name=names.control,
+            handler="handlers.control.handler",
+            environment=control_environment(deployment, {"api_id": api.api_id, "api_stage": API_STAGE}),
+            memory_mb=MEMORY_MB,
+            timeout_s=TIMEOUT_S,
+            grants=control_grants(self, deployment, api_arn),
+            reserved_concurrency=None,
+            dead_letters=True,
+        )
+        self.missed = sqs.Queue(
+            self,
+            "Missed",
+            enforce_ssl=True,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=cdk.Duration.days(4),
+        )
+        self._schedule(names.control)
+        cdk.CfnOutput(
+            self,
+            "Stop",
+            value=f"aws ssm put-parameter --overwrite --name {switch.parameter_name} --value false",
+            description="the kill switch: routing goes on by the last snapshot, then by the profile",
+        )
+
+    def _schedule(self, name: str) -> None:
+        role = iam.Role(self, "ScheduleRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
+        self.worker.alias.grant_invoke(role)
+        self.missed.grant_send_messages(role)
+        scheduler.CfnSchedule(
+            self,
+            "EveryMinute",
+            name=name,
+            schedule_expression="rate(1 minute)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=self.worker.alias.function_arn,
+                role_arn=role.role_arn,
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                    maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+                ),
+                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=self.missed.queue_arn),
+            ),
+        )
