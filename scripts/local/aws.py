@@ -3,7 +3,8 @@
     python -m scripts.local.aws --port 5566
 
 Beside moto's API it serves `POST /turnout/capacity` (what the endpoint host really runs) and
-`GET /turnout/untaught` (the CloudFormation types that a stack asked for and moto skipped).
+`GET /turnout/deployment` (the resource types that moto skipped, and the resources that failed: moto's
+CloudFormation says CREATE_COMPLETE in both cases).
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
 
-    from werkzeug.serving import run_simple
-
     from moto.moto_server.werkzeug_app import MotoRequestHandler
+    from werkzeug.serving import run_simple
 
     app = build_app(f"http://localhost:{arguments.port}")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -53,7 +53,7 @@ def build_app(endpoint_url: str) -> WsgiApp:
     moto_types.teach_all()
     moto_inference_components.teach_inference_components()
     moto_corrections.correct_all(endpoint_url)
-    untaught = watch_untaught_types()
+    deployment = watch_deployment()
     moto_app = DomainDispatcherApplication(create_backend_app)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -62,8 +62,8 @@ def build_app(endpoint_url: str) -> WsgiApp:
             report = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             moto_inference_components.report_capacity(ACCOUNT_ID, report["region"], report)
             return answer(start_response, {})
-        if route == ("GET", "/turnout/untaught"):
-            return answer(start_response, sorted(untaught))
+        if route == ("GET", "/turnout/deployment"):
+            return answer(start_response, {name: sorted(found) for name, found in deployment.items()})
         return moto_app(environ, start_response)  # type: ignore[no-any-return]  # moto leaves it untyped
 
     return app
@@ -74,21 +74,29 @@ def answer(start_response: Callable[..., Any], body: object) -> Iterable[bytes]:
     return [json.dumps(body).encode()]
 
 
-def watch_untaught_types() -> set[str]:
-    """A set that fills with every resource type that moto's CloudFormation skips with no more than a warning."""
+def watch_deployment() -> dict[str, set[str]]:
+    """Two sets that fill as stacks deploy: `skipped` types, and `failed` resources with their error."""
     from moto.cloudformation import parsing
 
-    skipped: set[str] = set()
-    original = parsing.resource_class_from_type
+    found: dict[str, set[str]] = {"skipped": set(), "failed": set()}
+    class_of, create = parsing.resource_class_from_type, parsing.parse_and_create_resource
 
-    def watched(resource_type: str) -> Any:
-        found = original(resource_type)
-        if found is None and resource_type not in parsing.NULL_MODELS:
-            skipped.add(resource_type)
-        return found
+    def watched_class(resource_type: str) -> Any:
+        known = class_of(resource_type)
+        if known is None and resource_type not in parsing.NULL_MODELS:
+            found["skipped"].add(resource_type)
+        return known
 
-    parsing.resource_class_from_type = watched
-    return skipped
+    def watched_create(logical_id: str, resource_json: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        try:
+            return create(logical_id, resource_json, *rest, **named)
+        except Exception as error:
+            found["failed"].add(f"{logical_id} ({resource_json['Type']}): {type(error).__name__}: {error}")
+            raise
+
+    parsing.resource_class_from_type = watched_class
+    parsing.parse_and_create_resource = watched_create
+    return found
 
 
 if __name__ == "__main__":

@@ -15,10 +15,19 @@ def teach_api_gateway() -> None:
     teach("AWS::ApiGatewayV2::Api", name="Name", create=make_api, update=change_api, delete=drop_api)
     teach("AWS::ApiGatewayV2::Stage", create=make_stage, update=change_stage, delete=drop_stage)
     teach("AWS::ApiGatewayV2::Route", create=make_route, update=change_route, delete=drop_route)
-    teach("AWS::ApiGatewayV2::Integration", create=make_integration, update=change_integration,
-          delete=drop_integration)
-    teach("AWS::ApiGatewayV2::Authorizer", name="Name", create=make_authorizer, update=change_authorizer,
-          delete=drop_authorizer)
+    teach(
+        "AWS::ApiGatewayV2::Integration",
+        create=make_integration,
+        update=change_integration,
+        delete=drop_integration,
+    )
+    teach(
+        "AWS::ApiGatewayV2::Authorizer",
+        name="Name",
+        create=make_authorizer,
+        update=change_authorizer,
+        delete=drop_authorizer,
+    )
 
 
 def lower_first(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,16 +39,47 @@ def gateway(wanted: Wanted) -> ApiGatewayV2Backend:
     return apigatewayv2_backends[wanted.account_id][wanted.region]
 
 
-API_KEYS = ("api_key_selection_expression", "cors_configuration", "description", "disable_schema_validation",
-            "disable_execute_api_endpoint", "route_selection_expression", "version")
-INTEGRATION_KEYS = ("connection_id", "connection_type", "content_handling_strategy", "credentials_arn",
-                    "description", "integration_method", "integration_subtype", "integration_type",
-                    "integration_uri", "passthrough_behavior", "payload_format_version", "request_parameters",
-                    "request_templates", "response_parameters", "template_selection_expression",
-                    "timeout_in_millis", "tls_config")
-ROUTE_KEYS = ("api_key_required", "authorization_scopes", "authorization_type", "authorizer_id",
-              "model_selection_expression", "operation_name", "request_models", "request_parameters",
-              "route_key", "route_response_selection_expression", "target")
+API_KEYS = (
+    "api_key_selection_expression",
+    "cors_configuration",
+    "description",
+    "disable_schema_validation",
+    "disable_execute_api_endpoint",
+    "route_selection_expression",
+    "version",
+)
+INTEGRATION_KEYS = (
+    "connection_id",
+    "connection_type",
+    "content_handling_strategy",
+    "credentials_arn",
+    "description",
+    "integration_method",
+    "integration_subtype",
+    "integration_type",
+    "integration_uri",
+    "passthrough_behavior",
+    "payload_format_version",
+    "request_parameters",
+    "request_templates",
+    "response_parameters",
+    "template_selection_expression",
+    "timeout_in_millis",
+    "tls_config",
+)
+ROUTE_KEYS = (
+    "api_key_required",
+    "authorization_scopes",
+    "authorization_type",
+    "authorizer_id",
+    "model_selection_expression",
+    "operation_name",
+    "request_models",
+    "request_parameters",
+    "route_key",
+    "route_response_selection_expression",
+    "target",
+)
 AUTHORIZER_KEYS = {
     "auth_creds_arn": "AuthorizerCredentialsArn",
     "auth_payload_format_version": "AuthorizerPayloadFormatVersion",
@@ -61,7 +101,10 @@ def snake_arguments(properties: Mapping[str, Any], keys: tuple[str, ...]) -> dic
 def make_api(wanted: Wanted) -> Made:
     p = wanted.properties
     api = gateway(wanted).create_api(
-        name=wanted.name, protocol_type=p["ProtocolType"], tags=p.get("Tags", {}), **snake_arguments(p, API_KEYS)
+        name=wanted.name,
+        protocol_type=p["ProtocolType"],
+        tags=p.get("Tags", {}),
+        **snake_arguments(p, API_KEYS),
     )
     return Made(api.api_id, {"ApiId": api.api_id, "ApiEndpoint": api.api_endpoint})
 
@@ -99,7 +142,8 @@ def make_integration(wanted: Wanted) -> Made:
 
 def change_integration(made: Made, wanted: Wanted) -> Made:
     gateway(wanted).update_integration(
-        api_id=wanted.properties["ApiId"], integration_id=made.ref,
+        api_id=wanted.properties["ApiId"],
+        integration_id=made.ref,
         **snake_arguments(wanted.properties, INTEGRATION_KEYS),
     )
     return made

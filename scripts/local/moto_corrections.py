@@ -34,7 +34,9 @@ def replace(owner: type, name: str, value: object) -> None:
 def keep_stated_sagemaker_names() -> None:
     """moto makes up the names of SageMaker models, configurations and endpoints; AWS uses the stated ones."""
     for model, prop in (
-        (Model, "ModelName"), (FakeEndpointConfig, "EndpointConfigName"), (FakeEndpoint, "EndpointName"),
+        (Model, "ModelName"),
+        (FakeEndpointConfig, "EndpointConfigName"),
+        (FakeEndpoint, "EndpointName"),
     ):
         replace(model, "cloudformation_name_type", staticmethod(lambda prop=prop: prop))
 
@@ -46,7 +48,9 @@ def accept_every_instance_type() -> None:
 
     def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
         if instance_type not in known:
-            raise ValidationError(message=f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint")
+            raise ValidationError(
+                message=f"Value '{instance_type}' at 'instanceType' failed to satisfy constraint"
+            )
 
     replace(FakeEndpointConfig, "validate_instance_type", validate_instance_type)
 
@@ -66,13 +70,21 @@ def answer_attributes_of_a_version() -> None:
     original = LambdaVersion.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
 
     def create(
-        cls: type[LambdaVersion], resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-        region_name: str, **kwargs: Any,
+        cls: type[LambdaVersion],
+        resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+        **kwargs: Any,
     ) -> LambdaVersion:
-        version: LambdaVersion = original(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs)
+        version: LambdaVersion = original(
+            cls, resource_name, cloudformation_json, account_id, region_name, **kwargs
+        )
         name = cloudformation_json["Properties"]["FunctionName"]
         function = lambda_backends[account_id][region_name].get_function(name)
-        replace_on(version, "function_arn", f"{function.function_arn.removesuffix(':$LATEST')}:{version.version}")
+        replace_on(
+            version, "function_arn", f"{function.function_arn.removesuffix(':$LATEST')}:{version.version}"
+        )
         return version
 
     def attribute(self: Any, name: str) -> str:
@@ -97,8 +109,12 @@ def permit_by_alias() -> None:
     """moto looks a permission's function up by name only; AWS takes name:alias and ARNs of aliases too."""
 
     def create(
-        _cls: type[Permission], _resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-        region_name: str, **_: Any,
+        _cls: type[Permission],
+        _resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+        **_: Any,
     ) -> Permission:
         import json
 
@@ -117,8 +133,12 @@ def keep_all_function_properties() -> None:
     original = LambdaFunction.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
 
     def create(
-        cls: type[LambdaFunction], resource_name: str, cloudformation_json: dict[str, Any], account_id: str,
-        region_name: str, **kwargs: Any,
+        cls: type[LambdaFunction],
+        resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+        **kwargs: Any,
     ) -> LambdaFunction:
         function: LambdaFunction = original(
             cls, resource_name, cloudformation_json, account_id, region_name, **kwargs

@@ -10,4 +10,5 @@ GAPS: dict[str, str] = {
     "AWS::CodeDeploy::Application": "moto records deployments but never shifts an alias, so a canary would prove "
     "nothing",
     "AWS::CodeDeploy::DeploymentGroup": "as its application",
+    "AWS::S3::BucketPolicy": "moto enforces a policy without its conditions: `TLS only` would refuse every call",
 }

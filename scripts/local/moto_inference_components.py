@@ -76,11 +76,23 @@ def make(wanted: Wanted) -> Made:
         raise ValidationError(message=f'Could not find endpoint "{endpoint}".')
     arn = f"arn:aws:sagemaker:{wanted.region}:{wanted.account_id}:inference-component/{name}"
     component = InferenceComponent(
-        name, arn, endpoint, p.get("VariantName", ""), p["Specification"], copies(p.get("RuntimeConfig", {})), 0
+        name,
+        arn,
+        endpoint,
+        p.get("VariantName", ""),
+        p["Specification"],
+        copies(p.get("RuntimeConfig", {})),
+        0,
     )
     shelf(wanted.account_id, wanted.region)[name] = component
-    return Made(arn, {"InferenceComponentArn": arn, "InferenceComponentName": name,
-                      "InferenceComponentStatus": "InService"})
+    return Made(
+        arn,
+        {
+            "InferenceComponentArn": arn,
+            "InferenceComponentName": name,
+            "InferenceComponentStatus": "InService",
+        },
+    )
 
 
 def change(made: Made, wanted: Wanted) -> Made:
@@ -106,7 +118,9 @@ class InferenceComponentActions:
 
     def list_inference_components(self: SageMakerResponse) -> ActionResult:  # type: ignore[misc]  # grafted
         endpoint = self._get_param("EndpointNameEquals")
-        found = [c for c in shelf(self.current_account, self.region).values() if endpoint in (None, c.endpoint)]
+        found = [
+            c for c in shelf(self.current_account, self.region).values() if endpoint in (None, c.endpoint)
+        ]
         return ActionResult({"InferenceComponents": [c.description() for c in found]})
 
     def update_inference_component_runtime_config(  # type: ignore[misc]  # grafted
@@ -173,8 +187,13 @@ def report_capacity(account_id: str, region: str, report: Mapping[str, Any]) -> 
 
 def teach_inference_components() -> None:
     """Registers the type and grafts the calls; run before the server starts."""
-    teach("AWS::SageMaker::InferenceComponent", name="InferenceComponentName", create=make, update=change,
-          delete=drop)
+    teach(
+        "AWS::SageMaker::InferenceComponent",
+        name="InferenceComponentName",
+        create=make,
+        update=change,
+        delete=drop,
+    )
     for name, action in vars(InferenceComponentActions).items():
         if not name.startswith("_"):
             setattr(SageMakerResponse, name, action)

@@ -6,17 +6,14 @@ boto3 calls like anything else in moto. `teach_all` must run before moto's Cloud
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
-from moto.s3.models import s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.scheduler.models import scheduler_backends
-from moto.utilities.utils import get_partition
 
 from scripts.local.moto_api_gateway import teach_api_gateway
 from scripts.local.moto_resource import Made, Wanted, teach
@@ -26,21 +23,44 @@ def teach_all() -> None:
     """Registers every type below with moto's CloudFormation."""
     teach("AWS::Lambda::Alias", create=make_alias, update=change_alias, delete=drop_alias)
     teach_api_gateway()
-    teach("AWS::CloudWatch::Alarm", name="AlarmName", create=make_alarm, update=change_alarm,
-          delete=drop_alarm)
-    teach("AWS::CloudWatch::CompositeAlarm", name="AlarmName", create=make_composite, update=change_composite,
-          delete=drop_alarm)
-    teach("AWS::ApplicationAutoScaling::ScalableTarget", create=make_target, update=change_target,
-          delete=drop_target)
-    teach("AWS::ApplicationAutoScaling::ScalingPolicy", name="PolicyName", create=make_policy,
-          update=change_policy, delete=drop_policy)
-    teach("AWS::Scheduler::Schedule", name="Name", create=make_schedule, update=change_schedule,
-          delete=drop_schedule)
+    teach(
+        "AWS::CloudWatch::Alarm", name="AlarmName", create=make_alarm, update=change_alarm, delete=drop_alarm
+    )
+    teach(
+        "AWS::CloudWatch::CompositeAlarm",
+        name="AlarmName",
+        create=make_composite,
+        update=change_composite,
+        delete=drop_alarm,
+    )
+    teach(
+        "AWS::ApplicationAutoScaling::ScalableTarget",
+        create=make_target,
+        update=change_target,
+        delete=drop_target,
+    )
+    teach(
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        name="PolicyName",
+        create=make_policy,
+        update=change_policy,
+        delete=drop_policy,
+    )
+    teach(
+        "AWS::Scheduler::Schedule",
+        name="Name",
+        create=make_schedule,
+        update=change_schedule,
+        delete=drop_schedule,
+    )
     teach("AWS::Scheduler::ScheduleGroup", name="Name", create=make_group, update=keep, delete=drop_group)
-    teach("AWS::S3::BucketPolicy", create=make_bucket_policy, update=change_bucket_policy,
-          delete=drop_bucket_policy)
-    teach("AWS::SageMaker::ModelPackageGroup", name="ModelPackageGroupName", create=make_package_group,
-          update=keep, delete=keep_existing)
+    teach(
+        "AWS::SageMaker::ModelPackageGroup",
+        name="ModelPackageGroupName",
+        create=make_package_group,
+        update=keep,
+        delete=keep_existing,
+    )
 
 
 def keep(made: Made, _wanted: Wanted) -> Made:
@@ -58,7 +78,11 @@ def keep_existing(_made: Made, _wanted: Wanted) -> None:
 def make_alias(wanted: Wanted) -> Made:
     p = wanted.properties
     alias = lambda_backends[wanted.account_id][wanted.region].create_alias(
-        p["Name"], p["FunctionName"], p["FunctionVersion"], p.get("Description", ""), p.get("RoutingConfig", "")
+        p["Name"],
+        p["FunctionName"],
+        p["FunctionVersion"],
+        p.get("Description", ""),
+        p.get("RoutingConfig", ""),
     )
     return Made(alias.arn, {"AliasArn": alias.arn})
 
@@ -66,7 +90,11 @@ def make_alias(wanted: Wanted) -> Made:
 def change_alias(made: Made, wanted: Wanted) -> Made:
     p = wanted.properties
     lambda_backends[wanted.account_id][wanted.region].update_alias(
-        p["Name"], p["FunctionName"], p["FunctionVersion"], p.get("Description", ""), p.get("RoutingConfig", "")
+        p["Name"],
+        p["FunctionName"],
+        p["FunctionVersion"],
+        p.get("Description", ""),
+        p.get("RoutingConfig", ""),
     )
     return made
 
@@ -104,7 +132,7 @@ def alarm_arguments(wanted: Wanted) -> dict[str, Any]:
         "statistic": p.get("Statistic"),
         "extended_statistic": p.get("ExtendedStatistic"),
         "description": p.get("AlarmDescription", ""),
-        "dimensions": [{"name": d["Name"], "value": d["Value"]} for d in p.get("Dimensions", [])],
+        "dimensions": p.get("Dimensions", []),
         "alarm_actions": p.get("AlarmActions", []),
         "ok_actions": p.get("OKActions", []),
         "insufficient_data_actions": p.get("InsufficientDataActions", []),
@@ -119,7 +147,9 @@ def metric_stat(stat: dict[str, Any]) -> MetricStat:
     dimensions = [Dimension(d["Name"], d["Value"]) for d in metric.get("Dimensions", [])]
     return MetricStat(
         Metric(metric["MetricName"], metric["Namespace"], dimensions),
-        str(stat["Period"]), stat["Stat"], stat.get("Unit", ""),
+        str(stat["Period"]),
+        stat["Stat"],
+        stat.get("Unit", ""),
     )
 
 
@@ -135,9 +165,18 @@ def change_alarm(_made: Made, wanted: Wanted) -> Made:
 def make_composite(wanted: Wanted) -> Made:
     p = wanted.properties
     alarm = cloudwatch_backends[wanted.account_id][wanted.region].put_metric_alarm(
-        name=wanted.name, namespace="", metric_name="", comparison_operator="", evaluation_periods=1,
-        period=60, threshold=0.0, statistic="", description=p.get("AlarmDescription", ""), dimensions=[],
-        alarm_actions=p.get("AlarmActions", []), rule=p["AlarmRule"],
+        name=wanted.name,
+        namespace="",
+        metric_name="",
+        comparison_operator="",
+        evaluation_periods=1,
+        period=60,
+        threshold=0.0,
+        statistic="",
+        description=p.get("AlarmDescription", ""),
+        dimensions=[],
+        alarm_actions=p.get("AlarmActions", []),
+        rule=p["AlarmRule"],
     )
     return Made(alarm.name, {"Arn": alarm.alarm_arn})
 
@@ -156,8 +195,13 @@ def drop_alarm(made: Made, wanted: Wanted) -> None:
 def make_target(wanted: Wanted) -> Made:
     p = wanted.properties
     target = applicationautoscaling_backends[wanted.account_id][wanted.region].register_scalable_target(
-        p["ServiceNamespace"], p["ResourceId"], p["ScalableDimension"], int(p["MinCapacity"]),
-        int(p["MaxCapacity"]), p.get("RoleARN", ""), p.get("SuspendedState", ""),
+        p["ServiceNamespace"],
+        p["ResourceId"],
+        p["ScalableDimension"],
+        int(p["MinCapacity"]),
+        int(p["MaxCapacity"]),
+        p.get("RoleARN", ""),
+        p.get("SuspendedState", ""),
     )
     return Made("|".join((target.resource_id, target.scalable_dimension, target.service_namespace)))
 
@@ -251,27 +295,13 @@ def drop_group(made: Made, wanted: Wanted) -> None:
     scheduler_backends[wanted.account_id][wanted.region].delete_schedule_group(made.ref)
 
 
-# S3, SageMaker
-
-
-def make_bucket_policy(wanted: Wanted) -> Made:
-    p = wanted.properties
-    s3_backends[wanted.account_id][get_partition(wanted.region)].put_bucket_policy(
-        p["Bucket"], json.dumps(p["PolicyDocument"]).encode()
-    )
-    return Made(p["Bucket"])
-
-
-def change_bucket_policy(_made: Made, wanted: Wanted) -> Made:
-    return make_bucket_policy(wanted)
-
-
-def drop_bucket_policy(made: Made, wanted: Wanted) -> None:
-    s3_backends[wanted.account_id][get_partition(wanted.region)].delete_bucket_policy(made.ref)
+# SageMaker
 
 
 def make_package_group(wanted: Wanted) -> Made:
     arn = sagemaker_backends[wanted.account_id][wanted.region].create_model_package_group(
-        wanted.name, wanted.properties.get("ModelPackageGroupDescription", ""), wanted.properties.get("Tags", [])
+        wanted.name,
+        wanted.properties.get("ModelPackageGroupDescription", ""),
+        wanted.properties.get("Tags", []),
     )
     return Made(wanted.name, {"ModelPackageGroupArn": arn})

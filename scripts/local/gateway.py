@@ -1,0 +1,93 @@
+"""The HTTP API on the laptop: API Gateway's routing, event, limits and error bodies in front of the functions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import web
+
+from scripts.local import payload
+from scripts.local.function_host import FunctionHost, UnknownFunction
+from scripts.local.payload import HttpRequest, HttpResponse
+
+PAGE = Path(__file__).parent / "page.html"
+
+
+class Gateway:
+    """Serves the first deployed HTTP API, and the page to try it in at `/`."""
+
+    def __init__(self, functions: FunctionHost) -> None:
+        self._functions = functions
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=2 * payload.MAX_REQUEST_BYTES)
+        app.router.add_get("/", self.page)
+        app.router.add_route("*", "/{rest:.*}", self.serve)
+        return app
+
+    async def page(self, _request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE)
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """One request through API Gateway's own steps."""
+        if (request.content_length or 0) > payload.MAX_REQUEST_BYTES:
+            return too_long(request.content_length or 0)
+        body = await request.read()
+        if len(body) > payload.MAX_REQUEST_BYTES:
+            return too_long(len(body))
+        incoming = HttpRequest(
+            request.method,
+            request.rel_url.raw_path,
+            request.rel_url.raw_query_string,
+            list(request.headers.items()),
+            body,
+            request.remote or "127.0.0.1",
+        )
+        answer = await self.answer(incoming)
+        headers = [*answer.headers, ("apigw-requestid", uuid.uuid4().hex[:16])]
+        reply = web.Response(status=answer.status, body=answer.body)
+        reply.headers.clear()
+        for name, value in headers:
+            reply.headers.add(name, value)
+        return reply
+
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """Match, invoke within 30 s, translate."""
+        apis = self._functions.deployed.apis
+        matched = payload.match(apis[0].routes, request.method, request.path) if apis else None
+        if matched is None:
+            return payload.message(404, "Not Found")
+        route, parameters = matched
+        api = apis[0]
+        name, qualifier = payload.function_of(route.integration_uri, api.stage_variables)
+        now = datetime.now(UTC)
+        event = json.dumps(payload.event(request, api, route, parameters, str(uuid.uuid4()), now)).encode()
+        if len(event) > payload.MAX_INVOKE_BYTES:
+            text = (
+                f"body: {len(event)} bytes as a function's event is not allowed; "
+                f"allowed: up to {payload.MAX_INVOKE_BYTES} (Lambda's limit)"
+            )
+            return payload.message(413, "Request Too Long", error=text)
+        try:
+            async with asyncio.timeout(payload.INTEGRATION_TIMEOUT_S):
+                _, outcome = await self._functions.invoke(name, qualifier, event)
+        except TimeoutError:
+            return payload.message(503, "Service Unavailable")
+        except UnknownFunction:
+            return payload.message(500, "Internal Server Error")
+        if outcome.error:
+            return payload.message(500, "Internal Server Error")
+        return payload.response(outcome.payload)
+
+
+def too_long(size_bytes: int) -> web.Response:
+    text = (
+        f"body: {size_bytes} bytes is not allowed; allowed: up to {payload.MAX_REQUEST_BYTES} "
+        "(API Gateway's limit)"
+    )
+    answer = payload.message(413, "Request Too Long", error=text)
+    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
