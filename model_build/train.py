@@ -190,7 +190,8 @@ def fit(
 def _is_stale(run: Run, training: Training) -> bool:
     if training.patience is None or not run.curve:
         return False
-    return len(run.curve) - run.best_epoch.epoch >= training.patience
+    first_best = max(run.curve, key=lambda epoch: (epoch.score, -epoch.epoch))
+    return len(run.curve) - first_best.epoch >= training.patience
 
 
 def _train_epoch(
