@@ -31,13 +31,12 @@ def make_stacks(app: cdk.App, deployment: Deployment) -> list[cdk.Stack]:
         if model.gpu
     ]
     api = ApiStack(app, names.stack("api"), deployment=deployment, env=env)
-    control = ControlStack(app, names.stack("control"), deployment=deployment, api=api, env=env)
-    observability = ObservabilityStack(
-        app, names.stack("observability"), deployment=deployment, api=api, env=env
-    )
+    control = ControlStack(app, names.stack("control"), deployment=deployment, env=env)
+    observability = ObservabilityStack(app, names.stack("observability"), deployment=deployment, env=env)
     stacks = [storage, training, *endpoints, api, control, observability]
     for stack in stacks[1:]:
         stack.add_stack_dependency(storage)
+    control.add_stack_dependency(api, "reads the API's id")
     for endpoint in endpoints:
         endpoint.add_stack_dependency(training, "the image is built by its project")
     for stack in stacks:

@@ -59,6 +59,11 @@ class Names:
         """The SSM parameter that stops the control loop: `true` or `false`."""
         return f"/turnout/{self.stage}/control/enabled"
 
+    @property
+    def api_id(self) -> str:
+        """The SSM parameter that holds the API's id, for the stacks that watch and move it."""
+        return f"/turnout/{self.stage}/api/id"
+
     def packages(self, model: str) -> str:
         """The SageMaker model package group of a model."""
         return f"{self.prefix}-{model}"

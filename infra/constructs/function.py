@@ -55,7 +55,7 @@ class TurnoutFunction(Construct):
             "Function",
             function_name=name,
             description=f"turnout {deployment.stage}: {handler}",
-            runtime=lambda_.Runtime(f"python{deployment.target.python}", lambda_.RuntimeFamily.PYTHON),
+            runtime=_runtime(deployment.target.python),
             architecture=ARCHITECTURES[deployment.target.architecture],
             code=_code(self, settings.architecture, deployment.target),
             handler=handler,
@@ -69,6 +69,9 @@ class TurnoutFunction(Construct):
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snapstart else None,
             dead_letter_queue_enabled=dead_letters,
         )
+        cdk.Annotations.of(self.function).acknowledge_warning(
+            "@aws-cdk/aws-lambda:snapStartRequirePublish", "the alias below publishes a version"
+        )
         group.grant_write(role)
         for grant in grants:
             role.add_to_principal_policy(grant)
@@ -76,6 +79,7 @@ class TurnoutFunction(Construct):
         self.alias = lambda_.Alias(self, "Live", alias_name=ALIAS, version=self.function.current_version)
 
 
+FIRST_SNAPSTART_MINOR = 12
 ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 RETENTION = {
     1: "ONE_DAY",
@@ -113,3 +117,10 @@ def _code(scope: Construct, architecture: str, target: bundling.Target) -> lambd
         "@aws-cdk/aws-lambda:codeFromBucketObjectVersionNotSpecified", "the key holds the hash of the content"
     )
     return lambda_.Code.from_bucket(bucket, location.object_key)
+
+
+def _runtime(python: str) -> lambda_.Runtime:
+    minor = int(python.split(".")[1])
+    return lambda_.Runtime(
+        f"python{python}", lambda_.RuntimeFamily.PYTHON, supports_snap_start=minor >= FIRST_SNAPSTART_MINOR
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_codedeploy as codedeploy
+from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.constructs.http_api import HttpApi
@@ -28,8 +29,13 @@ class ApiStack(cdk.Stack):
             settings=deployment.settings,
             targets={model: service.targets for model, service in self.services.items()},
         )
-        self.api_id = self.http.api.ref
+        ssm.StringParameter(
+            self,
+            "ApiId",
+            parameter_name=deployment.names.api_id,
+            string_value=self.http.api.ref,
+            description="the id of the HTTP API",
+        )
         first = next(iter(deployment.models))
         cdk.CfnOutput(self, "Url", value=self.http.url)
-        cdk.CfnOutput(self, "ApiId", value=self.api_id)
         cdk.CfnOutput(self, "Next", value=f"turnout invoke {first} --sample 3 --stage {deployment.stage}")

@@ -14,7 +14,6 @@ from infra.constructs.grants import control_grants
 from infra.deployment import Deployment
 from infra.environment import control_environment
 from infra.names import API_STAGE
-from infra.stacks.api import ApiStack
 
 TIMEOUT_S = 50  # shorter than the schedule, so that two runs never overlap for long
 MEMORY_MB = 512
@@ -23,9 +22,7 @@ MEMORY_MB = 512
 class ControlStack(cdk.Stack):
     """Schedule, function and kill switch; the single-writer lease is a row of the state table."""
 
-    def __init__(
-        self, scope: Construct, name: str, *, deployment: Deployment, api: ApiStack, env: cdk.Environment
-    ) -> None:
+    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, env: cdk.Environment) -> None:
         super().__init__(scope, name, env=env, description="turnout: the control loop")
         names = deployment.names
         switch = ssm.StringParameter(
@@ -36,8 +33,9 @@ class ControlStack(cdk.Stack):
             allowed_pattern="^(true|false)$",
             description="false stops the control loop from changing anything",
         )
+        api_id = ssm.StringParameter.value_for_string_parameter(self, names.api_id)
         api_arn = self.format_arn(
-            service="apigateway", account="", resource="/apis", resource_name=f"{api.api_id}/stages/*"
+            service="apigateway", account="", resource="/apis", resource_name=f"{api_id}/stages/*"
         )
         self.worker = TurnoutFunction(
             self,
@@ -45,7 +43,7 @@ class ControlStack(cdk.Stack):
             deployment=deployment,
             name=names.control,
             handler="handlers.control.handler",
-            environment=control_environment(deployment, {"api_id": api.api_id, "api_stage": API_STAGE}),
+            environment=control_environment(deployment, {"api_id": api_id, "api_stage": API_STAGE}),
             memory_mb=MEMORY_MB,
             timeout_s=TIMEOUT_S,
             grants=control_grants(self, deployment, api_arn),

@@ -43,7 +43,7 @@ class TrainingStack(cdk.Stack):
             cdk.aws_sns_subscriptions.EmailSubscription(deployment.settings.alarm_email).bind(self.topic)
         source = assets.Asset(self, "Source", path=str(ROOT), exclude=NOT_SOURCE)
         self._images(source)
-        builder = self._builder(source)
+        self._builder(source)
         trainer = iam.Role(self, "Trainer", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"))
         for statement in trainer_grants(self, deployment):
             trainer.add_to_policy(statement)
@@ -54,7 +54,9 @@ class TrainingStack(cdk.Stack):
                 deployment=deployment,
                 names=self._names(model, trainer),
                 settings=settings.training,
-                builder_arn=builder.project.project_arn,
+                builder_arn=self.format_arn(
+                    service="codebuild", resource="project", resource_name=names.builder
+                ),
                 trainer=trainer,
             )
         first = next(iter(deployment.models))
@@ -112,7 +114,7 @@ class TrainingStack(cdk.Stack):
             description="once for every change of the GPU server",
         )
 
-    def _builder(self, source: assets.Asset) -> Builder:
+    def _builder(self, source: assets.Asset) -> None:
         deployment, names = self._deployment, self._deployment.names
         arm = deployment.target.architecture == "arm64"
         builder = Builder(
@@ -133,4 +135,3 @@ class TrainingStack(cdk.Stack):
         )
         for statement in build_grants(self, deployment, source):
             builder.role.add_to_policy(statement)
-        return builder
