@@ -13,6 +13,8 @@ from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
+from moto.ssm.models import Parameter
+from moto.ssm.models import Parameter
 
 
 def correct_all(endpoint_url: str) -> None:
@@ -24,6 +26,7 @@ def correct_all(endpoint_url: str) -> None:
     permit_by_alias()
     keep_all_function_properties()
     serve_function_code(endpoint_url)
+    take_parameter_tags_as_map()
 
 
 def replace(owner: type, name: str, value: object) -> None:
@@ -168,3 +171,40 @@ def serve_function_code(endpoint_url: str) -> None:
         return answer
 
     replace(LambdaFunction, "get_code", get_code)
+
+
+def take_parameter_tags_as_map() -> None:
+    """moto expects an SSM parameter's tags as a list; in AWS's templates they are an object."""
+    original = Parameter.create_from_cloudformation_json
+
+    def create(_cls: type, name: str, template: dict[str, Any], *where: Any, **kwargs: Any) -> Parameter:
+        properties = dict(template["Properties"])
+        if isinstance(properties.get("Tags"), dict):
+            properties["Tags"] = [{"Key": key, "Value": value} for key, value in properties["Tags"].items()]
+        made: Parameter = original(name, {**template, "Properties": properties}, *where, **kwargs)
+        return made
+
+    replace(Parameter, "create_from_cloudformation_json", classmethod(create))
+
+
+def take_parameter_tags() -> None:
+    """moto wants an SSM parameter's Tags as a list; CloudFormation gives a map."""
+    original = Parameter.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
+
+    def create(
+        cls: type[Parameter],
+        resource_name: str,
+        cloudformation_json: dict[str, Any],
+        account_id: str,
+        region_name: str,
+        **kwargs: Any,
+    ) -> Parameter:
+        properties = dict(cloudformation_json["Properties"])
+        tags = properties.get("Tags")
+        if isinstance(tags, dict):
+            properties["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+        stated = {**cloudformation_json, "Properties": properties}
+        parameter: Parameter = original(cls, resource_name, stated, account_id, region_name, **kwargs)
+        return parameter
+
+    replace(Parameter, "create_from_cloudformation_json", classmethod(create))
