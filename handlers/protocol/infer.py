@@ -90,7 +90,7 @@ def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
 def encode_response(
     head: Mapping[str, Any], outputs: Sequence[Tensor], requested: Sequence[OutputRequest]
 ) -> tuple[bytes, int | None]:
-    """A response with the requested outputs, in that order: the body, and its JSON part's length if binary."""
+    """A response with the requested outputs, in order: the body, and its JSON part's length if binary."""
     by_name = {tensor.name: tensor for tensor in outputs}
     wanted = [by_name[output.name] for output in requested]
     binary = frozenset(index for index, output in enumerate(requested) if output.binary)

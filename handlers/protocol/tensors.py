@@ -42,7 +42,7 @@ class Tensor(NamedTuple):
 
 
 def from_json(field: str, dtype: str, shape: Sequence[int], data: object) -> NDArray[Any]:
-    """Decode JSON `data`, flat or nested. Raises InvalidInput for a wrong count, type, range or non-finite."""
+    """Decode JSON `data`, flat or nested. Raises InvalidInput for a wrong count, type or range, and NaN."""
     if not isinstance(data, list):
         raise InvalidInput(f"{field}.data", data, "a list of the tensor's elements")
     if dtype == "BYTES":

@@ -1,0 +1,60 @@
+"""From raw logits to the answer on the wire: calibrated probabilities, labels, confidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from handlers.protocol.tensors import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from handlers.serving.manifest import Manifest
+
+
+class Scored(NamedTuple):
+    """`values`: probabilities [items, K] or regression values [items, D]; `confidence` [items], 1 if unknown."""
+
+    values: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
+    """Temperature-scaled softmax for a classification; a regression's values as they are."""
+    if task == "regression":
+        return Scored(raw, np.ones(len(raw), dtype=np.float32))
+    scaled = raw / np.float32(temperature)
+    scaled -= scaled.max(axis=1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return Scored(scaled, scaled.max(axis=1))
+
+
+def merged(cpu: Scored, gpu: Scored, rows: NDArray[np.intp]) -> Scored:
+    """The cpu answers with those in `rows` replaced by the gpu's, order kept."""
+    values, confidence = cpu.values.copy(), cpu.confidence.copy()
+    values[rows], confidence[rows] = gpu.values, gpu.confidence
+    return Scored(values, confidence)
+
+
+def wire_outputs(scored: Scored, manifest: Manifest) -> list[Tensor]:
+    """Every output tensor that the manifest promises."""
+    if manifest.task == "regression":
+        return [Tensor(manifest.outputs[0].name, "FP32", scored.values)]
+    labels = np.array([label.encode() for label in manifest.labels], dtype=object)
+    arrays: dict[str, NDArray[Any]] = {
+        "probabilities": scored.values,
+        "label": labels[scored.values.argmax(axis=1)],
+        "confidence": scored.confidence,
+    }
+    return [Tensor(spec.name, spec.dtype, arrays[spec.name]) for spec in manifest.outputs]
+
+
+def from_wire(outputs: dict[str, Tensor], task: str) -> Scored:
+    """The inverse of `wire_outputs`; raises KeyError when an output is missing."""
+    if task == "regression":
+        (values,) = (tensor.array for tensor in outputs.values())
+        return Scored(values, np.ones(len(values), dtype=np.float32))
+    return Scored(outputs["probabilities"].array, outputs["confidence"].array)
