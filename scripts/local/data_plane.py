@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 from aiohttp import web
@@ -18,6 +18,7 @@ from scripts.local.function_host import FunctionHost, UnknownFunction
 from scripts.local.payload import MAX_INVOKE_BYTES
 
 log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_ASYNC_BYTES = 1024 * 1024
 ASYNC_RETRY_DELAYS_S = (60.0, 120.0)
 
@@ -30,8 +31,10 @@ class DataPlane:
         self._client: aiohttp.ClientSession | None = None
         self._events: set[asyncio.Task[None]] = set()
 
-    def app(self) -> web.Application:
+    def app(self, status: Handler) -> web.Application:
+        """`status` answers GET /turnout/status."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_get("/turnout/status", status)
         app.router.add_post("/2015-03-31/functions/{name}/invocations", self.invoke)
         app.router.add_post("/endpoints/{name}/invocations", self.invoke_endpoint)
         app.router.add_route("*", "/{rest:.*}", self.forward)

@@ -14,7 +14,6 @@ from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
 from moto.ssm.models import Parameter
-from moto.ssm.models import Parameter
 
 
 def correct_all(endpoint_url: str) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
+from moto.codebuild.models import codebuild_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.scheduler.models import scheduler_backends
 
-from scripts.local.moto_api_gateway import teach_api_gateway
+from scripts.local.moto_api_gateway import lower_first, teach_api_gateway
 from scripts.local.moto_resource import Made, Wanted, teach
 
 
@@ -54,6 +55,13 @@ def teach_all() -> None:
         delete=drop_schedule,
     )
     teach("AWS::Scheduler::ScheduleGroup", name="Name", create=make_group, update=keep, delete=drop_group)
+    teach(
+        "AWS::CodeBuild::Project",
+        name="Name",
+        create=make_project,
+        update=change_project,
+        delete=drop_project,
+    )
     teach(
         "AWS::SageMaker::ModelPackageGroup",
         name="ModelPackageGroupName",
@@ -305,3 +313,34 @@ def make_package_group(wanted: Wanted) -> Made:
         wanted.properties.get("Tags", []),
     )
     return Made(wanted.name, {"ModelPackageGroupArn": arn})
+
+
+# CodeBuild
+
+
+def make_project(wanted: Wanted) -> Made:
+    p = wanted.properties
+    project = codebuild_backends[wanted.account_id][wanted.region].create_project(
+        project_name=wanted.name,
+        description=p.get("Description"),
+        project_source=lower_first(p["Source"]),
+        artifacts=lower_first(p["Artifacts"]),
+        environment=lower_first(p["Environment"]),
+        service_role=p["ServiceRole"],
+        tags=p.get("Tags"),
+        cache=p.get("Cache"),
+        timeout=p.get("TimeoutInMinutes"),
+        queued_timeout=p.get("QueuedTimeoutInMinutes"),
+        source_version=p.get("SourceVersion"),
+        logs_config=p.get("LogsConfig"),
+        vpc_config=None,
+    )
+    return Made(wanted.name, {"Arn": project["arn"]})
+
+
+def change_project(_made: Made, wanted: Wanted) -> Made:
+    return make_project(wanted)  # the back end replaces a project of the same name
+
+
+def drop_project(made: Made, wanted: Wanted) -> None:
+    codebuild_backends[wanted.account_id][wanted.region].delete_project(made.ref)
