@@ -1,0 +1,138 @@
+"""What one sandbox has seen: the only mutable object of the router. It makes `Local`, and the report.
+
+One request at a time: `local` before the decision, `called` for each call that came back, `finished` once it
+is answered. `drain` hands over what is to be reported. The clock is handed in, in epoch seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
+from .budget import BudgetView
+from .learn import learned, size_of
+from .report import Report
+from .sketch import Sketch
+from .snapshot import Latencies, Snapshot
+from .tokens import Tokens
+from .types import Decision, Local, Path
+
+HALF_LIFE_S = 30.0
+REFRESH_CALLS = 8
+REFRESH_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request went: `ms` from its arrival, `escalated` and `missed` in items."""
+
+    ms: float
+    cost_usd: float
+    degraded: bool = False
+    escalated: int = 0
+    missed: int = 0
+
+
+class Observer:
+    """Sketches, breakers and counts of one sandbox; `cold` until its first CPU answer."""
+
+    def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS) -> None:
+        self.settings = settings
+        self.breakers = {Path.CPU: Breaker(), Path.GPU: Breaker()}
+        self.tokens = Tokens()
+        self.report = Report()
+        self._recent: dict[str, Sketch] = {}
+        self._faded_at = 0.0
+        self._fresh_calls = 0
+        self._latencies: Latencies | None = None
+        self._prior: Latencies | None = None
+
+    def local(
+        self,
+        snapshot: Snapshot,
+        now: float,
+        *,
+        cold: bool = False,
+        gpu_in_flight: float | None = None,
+        budgets: tuple[BudgetView, ...] = (),
+    ) -> Local:
+        """Return what `decide` should know besides the snapshot."""
+        due = self._fresh_calls >= REFRESH_CALLS or (self._recent and now - self._faded_at >= REFRESH_S)
+        if self._prior is not snapshot.latencies or due:
+            self._refresh(snapshot.latencies, now)
+        return Local(
+            cold=cold,
+            cpu_breaker=self.breakers[Path.CPU],
+            gpu_breaker=self.breakers[Path.GPU],
+            gpu_in_flight=gpu_in_flight,
+            hedge_tokens=self.tokens.left,
+            latencies=self._latencies,
+            budgets=budgets,
+        )
+
+    def started(self, path: Path, now: float) -> None:
+        """Note that a call was sent on `path`: a breaker that is half open counts it as its probe."""
+        self.breakers[path] = self.breakers[path].started(now, self.settings)
+
+    def called(
+        self,
+        path: Path,
+        items: int,
+        ms: float,
+        now: float,
+        snapshot: Snapshot,
+        *,
+        ok: bool = True,
+        cold: bool = False,
+    ) -> None:
+        """Note a call that came back after `ms`, or failed; failures count for the breaker only."""
+        self.breakers[path] = self.breakers[path].recorded(ok, now, self.settings)
+        self.report.counts[path.value] += 1
+        if not ok:
+            self.report.counts[f"{path.value}_failed"] += 1
+            return
+        table = snapshot.latencies.cpu if path is Path.CPU else snapshot.latencies.gpu
+        if table is None or ms <= 0.0:
+            return
+        if path is Path.GPU:
+            self.report.counts["gpu_busy_ms"] += ms
+        size = size_of(table, items)
+        self.report.observe_ms(path.value, size, cold, ms)
+        recent = self._recent.setdefault(f"{path.value}:{size}:{'cold' if cold else 'warm'}", Sketch())
+        recent.add(ms)
+        self._fresh_calls += 1
+
+    def finished(self, decision: Decision, outcome: Outcome, now: float) -> None:
+        """Note an answered request."""
+        self.tokens = self.tokens.earned()
+        counts, arrivals = self.report.counts, self.report.arrivals
+        second = int(now - outcome.ms / 1000.0)
+        arrivals[second] = arrivals.get(second, 0.0) + 1.0
+        counts["requests"] += 1
+        counts["escalated"] += outcome.escalated
+        counts["missed"] += outcome.missed
+        counts["degraded"] += outcome.degraded
+        counts["met"] += outcome.ms <= decision.deadline_ms
+        counts["expected_met"] += next((o.p_meet for o in decision.options if o.path is decision.path), 0.0)
+        counts["cost_usd"] += outcome.cost_usd
+
+    def take_token(self) -> bool:
+        """Take a token for one extra call, if there is one."""
+        after = self.tokens.taken()
+        if after is not None:
+            self.tokens = after
+        return after is not None
+
+    def drain(self) -> Report:
+        """Hand over what was seen since the last time, and begin anew."""
+        report, self.report = self.report, Report()
+        return report
+
+    def _refresh(self, prior: Latencies, now: float) -> None:
+        kept = 0.5 ** (max(0.0, now - self._faded_at) / HALF_LIFE_S) if self._faded_at else 1.0
+        for key, sketch in list(self._recent.items()):
+            sketch.fade(kept)
+            if not sketch.buckets:
+                del self._recent[key]
+        self._faded_at, self._fresh_calls, self._prior = now, 0, prior
+        self._latencies = learned(prior, self._recent)
