@@ -19,7 +19,7 @@ class ReleaseStore:
         self._pointer = pointer
 
     def pointer(self) -> str:
-        """The parameter's value. Raises PointerMissing when it does not exist, ReleaseError when unreadable."""
+        """The parameter's value. Raises PointerMissing when there is none, ReleaseError otherwise."""
         headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "AmazonSSM.GetParameter"}
         body = json.dumps({"Name": self._pointer}).encode()
         reply = self._call("ssm", "POST", "/", f"pointer {self._pointer}", headers, body)

@@ -79,7 +79,7 @@ class SignedHttp:
     ) -> Reply:
         """Send, up to three times while the answer is a 5xx, a throttle or a broken connection.
 
-        `path` is not yet percent-encoded. Raises OSError or http.client.HTTPException when the last try fails.
+        `path` is not yet percent-encoded. Raises OSError or HTTPException when the last try fails.
         """
         url = endpoint_of(service, self._region, self._environ) + quote(path, safe="/-_.~")
         for attempt in range(1, TRIES + 1):

@@ -40,6 +40,10 @@ class OnnxSession:
         feeds = dict(zip(self._names, arrays, strict=True))
         return self._session.run(self._output, feeds, options)[0]  # type: ignore[no-any-return]  # untyped library
 
+    def run_options(self) -> ort.RunOptions:
+        """Options for one run that may be stopped."""
+        return ort.RunOptions()
+
     def warm_up(self, tensors: Sequence[TensorSpec]) -> None:
         """Run once on zeros, so that the first caller does not pay for lazy allocation."""
         sample = [
