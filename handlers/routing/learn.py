@@ -12,6 +12,7 @@ without samples of its own is corrected by the same factor as the nearest size t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .latency import BatchTable, Quantiles
 from .sketch import Sketch
@@ -62,6 +63,30 @@ def blend(prior: Quantiles, sketch: Sketch) -> Quantiles:
     share = sketch.count / (PRIOR_CALLS + sketch.count)
     seen = sketch.curve()
     return Quantiles(tuple(a + (b - a) * share for a, b in zip(prior.ms, seen.ms, strict=True)))
+
+
+def with_model_latency(
+    latencies: Latencies,
+    sketches: Mapping[str, Sketch],
+    model_ms: tuple[float, float, float],
+    calls: float,
+    network: Quantiles,
+) -> Latencies:
+    """Correct the GPU's curves by what its service measured, where no sandbox has reported any.
+
+    `model_ms` is p50, p95 and p99 of `calls` calls without the network between; sandboxes see the whole way,
+    so their sketches go first.
+    """
+    gpu = latencies.gpu
+    if gpu is None or calls <= 0.0 or any(key.startswith("gpu:") for key in sketches):
+        return latencies
+    seen = Quantiles.from_percentiles(*model_ms).plus(network)
+    share = calls / (PRIOR_CALLS + calls)
+    before = gpu.curve(1)
+    after = Quantiles(tuple(a + (b - a) * share for a, b in zip(before.ms, seen.ms, strict=True)))
+    factor = after.at(0.5) / before.at(0.5) if before.at(0.5) > 0.0 else 1.0
+    curves = (after, *(curve.times(factor) for curve in gpu.curves[1:]))
+    return replace(latencies, gpu=BatchTable(gpu.sizes, curves))
 
 
 def size_of(table: BatchTable, items: int) -> int:

@@ -1,0 +1,214 @@
+"""One step of the control loop for one model, as a function: what was seen in, what to do out.
+
+Learning: reports are merged into sketches that fade, and the snapshot's latencies are the profile's corrected
+by them. Scaling: the break-even rule of `capacity`, its step bounded and its actions rationed. Routing: the
+topology of `route`. All state is a value that survives as JSON; losing it loses minutes of learning, no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .capacity import CapacityAction, CapacityObservation, CapacityState, step
+from .capacity_prices import capacity_economics
+from .controlled import Controlled
+from .learn import learned, with_model_latency
+from .profile import Profile
+from .report import Report
+from .route import AUTO, Route, step_route
+from .sketch import Sketch
+from .snapshot import Cascade, GpuCapacity, Snapshot, Topology, capacity_of
+
+HALF_LIFE_S = 120.0
+MAX_CALLS = 500.0
+MAX_STEP = 4
+MAX_ACTIONS_PER_HOUR = 12
+SNAPSHOT_TTL_S = 300.0
+SLOTS_AHEAD = 4
+FAILING_CALLS = 10.0
+FAILING_SHARE = 0.5
+COLD_PRIOR = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The endpoint as its service describes it. `concurrent`: mean requests in flight, where known.
+
+    `model_latency_ms` is p50, p95, p99 of `invocations` calls as the service measured them, without network.
+    """
+
+    ready: int
+    starting: int = 0
+    concurrent: float | None = None
+    invocations: float = 0.0
+    model_latency_ms: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """What the loop remembers of a model from one minute to the next.
+
+    `minute` is the last one (epoch minutes) whose reports are in; `actions` the epoch seconds of recent
+    capacity actions; `spent_usd` all that the requests and the instances cost so far.
+    """
+
+    snapshot_version: int = 0
+    minute: int = 0
+    capacity: CapacityState = CapacityState()
+    route: Route = Route()
+    actions: tuple[float, ...] = ()
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+    spent_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do now: publish `snapshot`, set `target` instances and move the route, where not None."""
+
+    state: ControlState
+    snapshot: Snapshot
+    target: int | None
+    route: Topology | None
+    action: CapacityAction | None
+    reasons: tuple[str, ...]
+
+
+def advance(
+    controlled: Controlled,
+    release: str,
+    profile: Profile,
+    cascade: Cascade | None,
+    state: ControlState,
+    report: Report,
+    endpoint: Endpoint | None,
+    now: float,
+) -> Step:
+    """Return the step at `now` (epoch s), given the reports of whole minutes since `state.minute`."""
+    minute = int(now // 60)
+    interval_s = 60.0 * min(max(minute - 1 - state.minute, 1), 10) if state.minute else 60.0
+    sketches = _faded(state.sketches, report, interval_s)
+    reasons: list[str] = []
+    action, target, capacity = None, None, state.capacity
+    ready = endpoint.ready if endpoint is not None else 0
+    wanted = ready + (endpoint.starting if endpoint is not None else 0)
+    current = wanted
+    if endpoint is not None and controlled.economic:
+        capacity, action = _scale(controlled, profile, state, report, endpoint, interval_s, minute)
+        wanted = current + max(-MAX_STEP, min(MAX_STEP, action.target - current))
+    move = step_route(controlled.topology, state.route, ready, wanted, now)
+    if move.moved:
+        reasons.append(f"route to {move.route.topology}: {move.reason}")
+    recent = tuple(at for at in state.actions if now - at < 3600.0)
+    if action is not None and move.target != current:
+        if len(recent) >= MAX_ACTIONS_PER_HOUR:
+            reasons.append(f"rationed: {len(recent)} capacity actions in the last hour")
+        else:
+            target, recent = move.target, (*recent, now)
+            reasons.append(
+                f"{current} to {target} instances: {action.reason}, worth {action.evidence_usd:.6f} USD"
+            )
+    rent_usd = ready * controlled.economics.gpu_second_usd() * interval_s
+    after = ControlState(
+        snapshot_version=state.snapshot_version + 1,
+        minute=minute - 1,
+        capacity=capacity,
+        route=move.route,
+        actions=recent,
+        sketches=sketches,
+        spent_usd=state.spent_usd + report.counts["cost_usd"] + rent_usd,
+    )
+    snapshot = _snapshot(controlled, release, profile, cascade, after, report, endpoint, interval_s, now)
+    return Step(after, snapshot, target, move.route.topology if move.moved else None, action, tuple(reasons))
+
+
+def _faded(before: dict[str, Sketch], report: Report, interval_s: float) -> dict[str, Sketch]:
+    merged = Report(sketches={key: Sketch(sketch.buckets) for key, sketch in before.items()})
+    for sketch in merged.sketches.values():
+        sketch.fade(0.5 ** (interval_s / HALF_LIFE_S))
+    merged.merge(Report(sketches=report.sketches))
+    for sketch in merged.sketches.values():
+        if sketch.count > MAX_CALLS:
+            sketch.fade(MAX_CALLS / sketch.count)
+    return {key: sketch for key, sketch in merged.sketches.items() if sketch.buckets}
+
+
+def _scale(
+    controlled: Controlled,
+    profile: Profile,
+    state: ControlState,
+    report: Report,
+    endpoint: Endpoint,
+    interval_s: float,
+    minute: int,
+) -> tuple[CapacityState, CapacityAction]:
+    economics = capacity_economics(
+        profile,
+        controlled.economics,
+        topology=None if controlled.topology == AUTO else Topology(controlled.topology),
+        min_instances=controlled.min_instances,
+        max_instances=controlled.max_instances,
+    )
+    first = minute * 60 - int(interval_s)
+    slots = [report.arrivals.get(first + second, 0.0) for second in range(int(interval_s))]
+    requests = report.counts["requests"]
+    needing = report.counts["escalated"] + report.counts["missed"]
+    observation = CapacityObservation(
+        interval_s=interval_s,
+        arrivals=slots,
+        ready=endpoint.ready,
+        starting=endpoint.starting,
+        escalation_share=min(1.0, needing / requests) if requests else 0.0,
+    )
+    return step(state.capacity, observation, economics)
+
+
+def _snapshot(
+    controlled: Controlled,
+    release: str,
+    profile: Profile,
+    cascade: Cascade | None,
+    state: ControlState,
+    report: Report,
+    endpoint: Endpoint | None,
+    interval_s: float,
+    now: float,
+) -> Snapshot:
+    default = Snapshot.from_profile(
+        profile,
+        controlled.economics,
+        model=controlled.model,
+        release=release,
+        topology=state.route.topology,
+        policy=controlled.policy,
+        cascade=cascade,
+        now=now,
+        ttl_s=SNAPSHOT_TTL_S,
+    )
+    calls = report.counts["cpu"]
+    cold_share = report.counts["cold"] / (calls + COLD_PRIOR)
+    latencies = learned(default.latencies, state.sketches, cold_share)
+    if endpoint is not None and endpoint.model_latency_ms is not None:
+        latencies = with_model_latency(
+            latencies, state.sketches, endpoint.model_latency_ms, endpoint.invocations, profile.network
+        )
+    gpu = None
+    if endpoint is not None and profile.gpu is not None:
+        gpu = _capacity(profile, report, endpoint, interval_s)
+        latencies = replace(latencies, gpu_in_flight_seen=gpu.in_flight)
+    return replace(default, version=state.snapshot_version, latencies=latencies, gpu=gpu)
+
+
+def _capacity(profile: Profile, report: Report, endpoint: Endpoint, interval_s: float) -> GpuCapacity:
+    if profile.gpu is None:
+        raise ValueError("an endpoint needs the gpu part of a profile")
+    calls, failed = report.counts["gpu"], report.counts["gpu_failed"]
+    # Little's law where the service did not say: calls in flight = time spent in calls / time.
+    in_flight = report.counts["gpu_busy_ms"] / 1000.0 / interval_s
+    if endpoint.concurrent is not None:
+        in_flight = max(in_flight, endpoint.concurrent)
+    return replace(
+        capacity_of(profile.gpu, endpoint.ready, endpoint.starting),
+        in_flight=in_flight,
+        max_in_flight=endpoint.ready * profile.gpu.max_batch * SLOTS_AHEAD,
+        failing=calls >= FAILING_CALLS and failed >= FAILING_SHARE * calls,
+    )
