@@ -1,0 +1,353 @@
+"""The replay: every request of a trace through the real `decide`, every tick through a scaler, event by event.
+
+`decide` is pure. Within one snapshot its answer depends only on the calls in flight at the endpoint that the
+router knows of and on whether the request explores, so those answers are remembered per snapshot: the same
+function on the same inputs, never a second policy.
+
+The router knows the in-flight count that the endpoint had when it last answered somebody. The control loop
+publishes a snapshot each tick. What is not replayed: hedged calls (no tokens are handed out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+
+import numpy as np
+
+from handlers.routing.policy import STANDBY_MARGIN_MS, decide
+from handlers.routing.snapshot import Snapshot, Topology
+from handlers.routing.types import Decision, Local, Path, Request
+
+from .draws import Draws
+from .fleet import BATCH_DONE, BATCH_TIMER, INSTANCE_LOST, INSTANCE_READY, Fleet, Instance
+from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of
+from .sandboxes import COLD, THROTTLED, Sandboxes
+from .scaling import Scaler, Seen
+from .scenario import Scenario
+from .trace import Trace
+
+TICK_S = 60.0
+FRONT_INIT_S = 0.35
+TICK, ESCALATE = 0, 5
+EXPECTED_FAILURES = frozenset((INSTANCE_LOST,))
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """One policy: its name, the router's policy, the topology (None: auto), the scaler, and the cascade."""
+
+    name: str
+    router: str
+    topology: Topology | None
+    scaler: Callable[[], Scaler]
+    cascade: bool = True
+
+
+def replay(
+    scenario: Scenario,
+    trace: Trace,
+    design: Design,
+    draws: Draws,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Outcome:
+    """Replay a trace under one design."""
+    run = _Run(scenario, trace, design, draws, seed)
+    run.through(progress)
+    return run.outcome()
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, trace: Trace, design: Design, draws: Draws, seed: int) -> None:
+        self.scenario, self.trace, self.design, self.draws = scenario, trace, design, draws
+        self.arrivals: list[float] = trace.times.tolist()
+        self.counts = trace.counts(1.0)
+        cloud, economics = scenario.cloud, scenario.economics
+        self.random = np.random.default_rng([seed, 271828])
+        self.tally = Tally.of(trace.requests)
+        self.model = Sandboxes(cloud.keep_alive_s, cloud.concurrency, cloud.burst_per_10s)
+        self.front = Sandboxes(cloud.keep_alive_s, cloud.concurrency, cloud.burst_per_10s)
+        self.model_gb, self.front_gb = economics.model_memory_mb / 1024.0, economics.front_memory_mb / 1024.0
+        self.slo_s = scenario.latency_slo_ms / 1000.0
+        self.deadline_s = self.slo_s - STANDBY_MARGIN_MS / 1000.0
+        self.init_s = scenario.profile.cpu.init_ms / 1000.0
+        if cloud.snap_start:
+            self.init_s = cloud.snap_start.restore_ms / 1000.0
+            self.tally.cached_gb = self.model_gb
+        self.request = Request(scenario.latency_slo_ms, scenario.attainment)
+        self.events: list[tuple[float, int, int, Instance | int | None]] = []
+        self.serial = 0
+        self.scaler = design.scaler()
+        self.snapshot = self._snapshot(0, 0, 0.0)
+        self.courses: dict[tuple[float, int], Decision] = {}
+        self.known_in_flight = 0.0
+        self.fleet: Fleet | None = None
+        self.began: dict[int, tuple[float, float, bool, bool]] = {}
+        gpu = scenario.profile.gpu
+        if gpu is not None and self.snapshot.gpu is not None:
+            wait_s = gpu.max_wait_ms / 1000.0 if gpu.max_batch > 1 else 0.0
+            deadline = self.deadline_s
+            arrivals = self.arrivals
+            self.fleet = Fleet(self.snapshot.gpu, wait_s, lambda i: arrivals[i] + deadline, self._schedule)
+            for _ in range(self.scaler.first):
+                instance = self.fleet.order(-gpu.startup_s, 0.0)
+                self.fleet.became_ready(instance)
+            self._publish(0.0)
+            self._schedule(TICK_S, TICK, None)
+        cascade = self.snapshot.cascade
+        threshold = cascade.threshold if cascade is not None else -1.0
+        if scenario.profile.escalation_share > 0 and cascade is None:
+            full = Snapshot.from_profile(scenario.profile, economics, cascade=scenario.cascade)
+            threshold = full.cascade.threshold if full.cascade else -1.0
+        self.needs = np.frombuffer(draws.confidence, dtype=np.float64) < threshold
+        self.needing = self.needs.tobytes()
+
+    def _snapshot(self, ready: int, starting: int, now: float) -> Snapshot:
+        topology = self.design.topology or (Topology.SPLIT if ready else Topology.COLOCATED)
+        made = Snapshot.from_profile(
+            self.scenario.profile,
+            self.scenario.economics,
+            topology=topology,
+            policy=self.design.router,
+            cascade=self.scenario.cascade,
+            gpu_ready=ready,
+            gpu_starting=starting,
+            now=now,
+        )
+        return made if self.design.cascade else replace(made, cascade=None)
+
+    def _schedule(self, at: float, kind: int, what: Instance | int | None) -> None:
+        self.serial += 1
+        heappush(self.events, (at, self.serial, kind, what))
+
+    def _publish(self, now: float) -> None:
+        fleet = self.fleet
+        ready, starting = (len(fleet.ready), len(fleet.starting)) if fleet else (0, 0)
+        known = self.snapshot.gpu
+        if known is None or (ready, starting) != (known.ready, known.starting):
+            self.snapshot = self._snapshot(ready, starting, now)
+            self.courses = {}
+        self.tally.capacity.append((now, ready, starting))
+
+    def through(self, progress: Callable[[int], None]) -> None:
+        arrivals, events = self.arrivals, self.events
+        arrive = self._arrive
+        for i, now in enumerate(arrivals):
+            while events and events[0][0] <= now:
+                self._event(heappop(events))
+            arrive(i, now)
+            if not i & 0xFFFF:
+                progress(i)
+        end = self.trace.duration_s
+        while events and (events[0][0] <= end or self.began):
+            self._event(heappop(events))
+        self._close(max(end, 0.0))
+        progress(len(arrivals))
+
+    def _event(self, event: tuple[float, int, int, Instance | int | None]) -> None:
+        now, _, kind, what = event
+        fleet = self.fleet
+        assert fleet is not None
+        if kind == TICK:
+            self._tick(now, fleet)
+        elif kind == ESCALATE:
+            assert isinstance(what, int)
+            if not fleet.call(what, now):
+                self._answered(what, now, False)
+        else:
+            assert isinstance(what, Instance)
+            if kind == BATCH_DONE:
+                for i in fleet.done(now, what):
+                    self._answered(i, now, True)
+                self.known_in_flight = float(fleet.in_flight)
+            elif kind == BATCH_TIMER:
+                fleet.timer(now, what)
+            elif kind == INSTANCE_READY:
+                fleet.became_ready(what)
+                self._publish(now)
+                self._schedule_loss(now, what)
+            elif kind == INSTANCE_LOST:
+                for i in fleet.lose(now, what):
+                    self._answered(i, now, False)
+                self._publish(now)
+        if fleet.dropped:
+            for i in fleet.dropped:
+                self._answered(i, now, False)
+            fleet.dropped.clear()
+
+    def _schedule_loss(self, now: float, instance: Instance) -> None:
+        life_h = self.scenario.cloud.instance_life_h
+        if life_h > 0.0:
+            self._schedule(now + self.random.exponential(life_h * 3600.0), INSTANCE_LOST, instance)
+
+    def _tick(self, now: float, fleet: Fleet) -> None:
+        if now > self.trace.duration_s:
+            return
+        self._schedule(now + TICK_S, TICK, None)
+        ready, starting = len(fleet.ready), len(fleet.starting)
+        counts = self.counts[int(now - TICK_S) : int(now)].tolist()
+        share = self.scenario.profile.escalation_share
+        target, reason = self.scaler.target(Seen(now, TICK_S, counts, ready, starting, share))
+        target = min(max(target, 0), self.scenario.max_instances)
+        gpu = self.scenario.profile.gpu
+        assert gpu is not None
+        if target != ready + starting:
+            self.tally.actions.append((now, ready + starting, target, reason))
+        for _ in range(target - ready - starting):
+            spread = self.scenario.cloud.startup_spread
+            delay_s = gpu.startup_s * (1.0 + spread * (2.0 * self.random.random() - 1.0))
+            fleet.order(now, now + delay_s)
+        if target < ready + starting:
+            fleet.retire(now, ready + starting - target)
+        self._publish(now)
+
+    def _course(self, i: int, now: float) -> Decision:
+        key = (self.known_in_flight, self.draws.explores[i])
+        course = self.courses.get(key)
+        if course is None:
+            request = replace(self.request, draw=0.0) if key[1] else self.request
+            local = Local(gpu_in_flight=self.known_in_flight)
+            course = self.courses[key] = decide(request, self.snapshot, local, now)
+        return course
+
+    def _arrive(self, i: int, now: float) -> None:
+        key = (self.known_in_flight, self.draws.explores[i])
+        course = self.courses.get(key) or self._course(i, now)
+        tally = self.tally
+        split = self.snapshot.topology is Topology.SPLIT
+        pool = self.front if split else self.model
+        got = pool.acquire(now)
+        if got == THROTTLED:
+            self._refuse(i)
+            return
+        tally.invocations += 1
+        init_s = 0.0
+        if got == COLD:
+            init_s = self._cold(
+                self.front_gb if split else self.model_gb, FRONT_INIT_S if split else self.init_s
+            )
+        cpu_s = self.draws.cpu_s[i]
+        if course.path is Path.GPU:
+            self.began[i] = (now, init_s, split, False)
+            if self.fleet is None or self.draws.gpu_fails[i] or not self.fleet.call(i, now):
+                self._answered(i, now + init_s, False)
+            return
+        busy_s = cpu_s
+        if split:
+            busy_s += self.draws.network_s[i]
+            model_init_s = self._model_call(now, cpu_s)
+            if model_init_s < 0.0:
+                self.front.hold(now + init_s)
+                self._refuse(i)
+                return
+            busy_s += model_init_s
+        end = now + init_s + busy_s
+        needs = self.needing[i]
+        if needs and course.escalate_below is not None:
+            left_s = self.slo_s - (end - now)
+            if left_s * 1000.0 >= course.gpu_needs_ms:
+                self.began[i] = (now, init_s, split, True)
+                tally.escalations += 1
+                if not split:
+                    tally.work_gb_s += cpu_s * self.model_gb
+                self._schedule(end, ESCALATE, i)
+                return
+        if split:
+            tally.wait_gb_s += busy_s * self.front_gb
+        else:
+            tally.work_gb_s += busy_s * self.model_gb
+        pool.hold(end)
+        tally.latency_s[i] = end - now
+        tally.degraded[i] = needs
+
+    def _refuse(self, i: int) -> None:
+        self.tally.served[i] = REFUSED
+        self.tally.throttled += 1
+
+    def _cold(self, gb: float, init_s: float) -> float:
+        self.tally.cold_starts += 1
+        self.tally.init_gb_s += init_s * gb
+        if self.scenario.cloud.snap_start and gb == self.model_gb:
+            self.tally.restored_gb += gb
+        return init_s
+
+    def _model_call(self, now: float, cpu_s: float) -> float:
+        """Invoke the model's function from the front; its cold start in s, or −1 when it is throttled."""
+        got = self.model.acquire(now)
+        if got == THROTTLED:
+            return -1.0
+        self.tally.invocations += 1
+        init_s = self._cold(self.model_gb, self.init_s) if got == COLD else 0.0
+        self.tally.work_gb_s += cpu_s * self.model_gb
+        self.model.hold(now + init_s + cpu_s)
+        return init_s
+
+    def _answered(self, i: int, now: float, ok: bool) -> None:
+        """The GPU answered, or failed; or the deadline came first and the standby answered."""
+        arrived, init_s, split, cascade = self.began.pop(i)
+        tally = self.tally
+        last = arrived + self.deadline_s
+        end = max(now, arrived + init_s) + self.draws.network_s[i]
+        cpu_s = self.draws.cpu_s[i]
+        if ok and end <= last:
+            tally.served[i] = CASCADE if cascade else GPU
+        else:
+            tally.served[i] = CPU if cascade else STANDBY
+            tally.degraded[i] = self.needing[i]
+            end = min(max(now, arrived), last) if not ok else last
+            if not cascade:
+                end = self._standby(arrived, init_s, split, end, cpu_s, self.draws.network_s[i])
+        held_s = end - arrived - init_s
+        if split:
+            tally.wait_gb_s += held_s * self.front_gb
+            self.front.hold(end)
+        else:
+            tally.wait_gb_s += (held_s - (cpu_s if cascade else 0.0)) * self.model_gb
+            self.model.hold(end)
+        tally.latency_s[i] = end - arrived
+
+    def _standby(
+        self, arrived: float, init_s: float, split: bool, asked: float, cpu_s: float, hop_s: float
+    ) -> float:
+        """When the CPU answer that stood by goes out: at once where it is computed, else when it is."""
+        if not split:
+            return max(asked, arrived + init_s + cpu_s)
+        late = arrived + max(init_s, self.deadline_s - cpu_s - hop_s)
+        start = min(asked, late)
+        model_init_s = self._model_call(start, cpu_s)
+        return max(asked, start + max(model_init_s, 0.0) + cpu_s + hop_s)
+
+    def _close(self, end: float) -> None:
+        if self.fleet is None:
+            return
+        billed = self.scenario.profile.gpu is not None and self.scenario.profile.gpu.startup_billed
+        for one in self.fleet.every:
+            stop = one.ended if one.ended >= 0.0 else max(end, one.ordered_s)
+            begin = min(one.ready_s, stop)
+            self.tally.instance_s += max(0.0, stop - begin)
+            self.tally.startup_s += max(0.0, begin - one.ordered_s) if billed else 0.0
+            self.tally.starts += 1
+
+    def outcome(self) -> Outcome:
+        """The money and the shares."""
+        economics, cloud = self.scenario.economics, self.scenario.cloud
+        prices = {
+            "front_door_request": economics.front_door_request,
+            "lambda_request": economics.lambda_request,
+            "lambda_gb_s": economics.lambda_gb_s,
+            "gpu_second": economics.gpu_second_usd(),
+            "missed": economics.missed_escalation_usd,
+            "restore_gb": cloud.snap_start.usd_per_gb_restored if cloud.snap_start else 0.0,
+            "cache_gb_s": cloud.snap_start.usd_per_gb_s_cached if cloud.snap_start else 0.0,
+        }
+        return outcome_of(
+            self.design.name,
+            self.tally,
+            self.draws,
+            self.needs,
+            prices,
+            self.scenario.latency_slo_ms,
+            self.trace.duration_s,
+        )
