@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,6 +22,8 @@ app = typer.Typer()
 ApiPort = Annotated[int | None, typer.Option("--api-port", help="where the HTTP API listens (8080)")]
 AwsPort = Annotated[int | None, typer.Option("--aws-port", help="where AWS (moto) listens (5566)")]
 RuntimePort = Annotated[int | None, typer.Option("--runtime-port", help="Lambda and SageMaker calls (5567)")]
+Every = Annotated[float | None, typer.Option(min=1.0, help="seconds between runs of the control loop")]
+Foreground = Annotated[bool, typer.Option("--foreground", help="stay until Ctrl-C, then end it all")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 
@@ -31,7 +34,7 @@ def say(line: str) -> None:
 def find_places(
     api_port: int | None = None, aws_port: int | None = None, runtime_port: int | None = None
 ) -> Places:
-    """The cloud of the current folder: the ports of a running one, else flags, else environment, else defaults."""
+    """The cloud of the current folder: a running one's ports, else flags, else environment, else defaults."""
     from infra import config
     from scripts.local import state
     from scripts.local.places import Places
@@ -43,7 +46,13 @@ def find_places(
     places = Places.from_env(root, {**os.environ, **given}, region)
     running = state.load(places.home)
     if running is not None and running.alive:
-        return Places(root, running.region, running.api_port, running.aws_port, running.runtime_port)
+        return replace(
+            places,
+            region=running.region,
+            api_port=running.api_port,
+            aws_port=running.aws_port,
+            runtime_port=running.runtime_port,
+        )
     return places
 
 
@@ -72,12 +81,8 @@ def up(
     aws_port: AwsPort = None,
     runtime_port: RuntimePort = None,
     max_sandboxes: Annotated[int, typer.Option(min=1, help="the most sandboxes of one function")] = 8,
-    control_every_s: Annotated[
-        float | None, typer.Option(min=1.0, help="run the control loop this often")
-    ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="stay until Ctrl-C, then end it all")
-    ] = False,
+    control_every_s: Every = None,
+    foreground: Foreground = False,
 ) -> None:
     """Start the laptop cloud: AWS in a process, the CDK deployment into it, functions, API and GPU endpoint."""
     from scripts.local.supervisor import Supervisor
@@ -121,10 +126,9 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(f"  process {process['name']:<8} pid {process['pid']:<8} log {process['log']}")
     for row in found["functions"]:
         starts = ", ".join(f"{ms:.0f} ms" for ms in row["cold_starts_ms"][-5:]) or "none"
-        typer.echo(
-            f"  function {row['function']}:{row['version']}  {row['sandboxes']} sandboxes, cold starts: {starts}"
-        )
+        name = f"{row['function']}:{row['version']}"
+        typer.echo(f"  function {name}  {row['sandboxes']} sandboxes, cold starts: {starts}")
     for row in found["endpoints"]:
         name = row["component"] or row["endpoint"]
-        typer.echo(f"  endpoint {name}  wanted {row['desired']}, ready {row['ready']}, starting {row['starting']}, "
-                   f"{row['invocations']} invocations")  # fmt: skip
+        counts = ", ".join(f"{row[key]} {key}" for key in ("desired", "ready", "starting", "invocations"))
+        typer.echo(f"  endpoint {name}  {counts}")

@@ -82,7 +82,7 @@ def watch_deployment() -> dict[str, set[str]]:
     class_of, create = parsing.resource_class_from_type, parsing.parse_and_create_resource
 
     def watched_class(resource_type: str) -> Any:
-        known = class_of(resource_type)
+        known: Any = class_of(resource_type)
         if known is None and resource_type not in parsing.NULL_MODELS:
             found["skipped"].add(resource_type)
         return known

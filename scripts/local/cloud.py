@@ -1,4 +1,4 @@
-"""The laptop cloud's second process: functions, HTTP API, endpoints and schedules over what moto says is there.
+"""The laptop cloud's second process: hosts what moto says is deployed, functions, API, endpoints, schedules.
 
     python -m scripts.local.cloud --root . --region us-east-1 [--max-sandboxes 8] [--control-every-s 60]
 
@@ -49,7 +49,7 @@ class Cloud:
         )  # fmt: skip
         self.endpoints = EndpointHost(self.launch, self.report)
         self.scheduler = Scheduler(self.functions, control_every_s)
-        self.gateway = Gateway(self.functions)
+        self.gateway = Gateway(self.functions, places.releases)
         self.data_plane = DataPlane(self.functions, self.endpoints, places.aws_url)
         self._logs = logs
 

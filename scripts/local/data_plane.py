@@ -28,7 +28,7 @@ class DataPlane:
 
     def __init__(self, functions: FunctionHost, endpoints: EndpointHost, aws_url: str) -> None:
         self._functions, self._endpoints, self._aws_url = functions, endpoints, aws_url
-        self._client: aiohttp.ClientSession | None = None
+        self._client: aiohttp.ClientSession
         self._events: set[asyncio.Task[None]] = set()
 
     def app(self, status: Handler) -> web.Application:
@@ -46,7 +46,6 @@ class DataPlane:
         self._client = aiohttp.ClientSession(auto_decompress=False)
 
     async def _close(self, _app: web.Application) -> None:
-        assert self._client is not None
         await self._client.close()
 
     async def invoke(self, request: web.Request) -> web.Response:
@@ -104,7 +103,6 @@ class DataPlane:
 
     async def forward(self, request: web.Request) -> web.Response:
         """Everything else, to moto."""
-        assert self._client is not None
         headers = {
             name: value for name, value in request.headers.items() if name.lower() != "transfer-encoding"
         }

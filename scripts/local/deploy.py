@@ -71,7 +71,7 @@ class Cdk:
 
 
 def check_deployment(places: Places) -> None:
-    """CloudFormation in moto says COMPLETE whatever happens. Raises LocalCloudError with what really failed."""
+    """moto's CloudFormation always says COMPLETE. Raises LocalCloudError with what really failed."""
     with urllib.request.urlopen(f"{places.aws_url}/turnout/deployment") as answer:  # noqa: S310  # our own
         found = json.load(answer)
     if found["failed"]:
@@ -79,6 +79,6 @@ def check_deployment(places: Places) -> None:
     unexplained = sorted(set(found["skipped"]) - set(GAPS))
     if unexplained:
         raise LocalCloudError(
-            f"the laptop cloud cannot make {', '.join(unexplained)}: teach scripts/local/moto_types.py, or give "
-            "the reason in scripts/local/moto_gaps.py"
+            f"the laptop cloud cannot make {', '.join(unexplained)}: teach scripts/local/moto_types.py, or "
+            "give the reason in scripts/local/moto_gaps.py"
         )

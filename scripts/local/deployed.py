@@ -151,7 +151,7 @@ def read_function(client: Any, name: str, version: str) -> Function:
 
 
 def read_apis(client: Any) -> list[Api]:
-    apis = []
+    apis: list[Api] = []
     for api in client.get_apis()["Items"]:
         uris = {
             integration["IntegrationId"]: integration.get("IntegrationUri", "")
@@ -161,10 +161,10 @@ def read_apis(client: Any) -> list[Api]:
             Route(route["RouteKey"], uris.get(route.get("Target", "").rpartition("/")[2], ""))
             for route in client.get_routes(ApiId=api["ApiId"])["Items"]
         ]
-        for stage in client.get_stages(ApiId=api["ApiId"])["Items"]:
-            apis.append(
-                Api(api["ApiId"], api["Name"], stage["StageName"], stage.get("StageVariables", {}), routes)
-            )
+        apis += [
+            Api(api["ApiId"], api["Name"], stage["StageName"], stage.get("StageVariables", {}), routes)
+            for stage in client.get_stages(ApiId=api["ApiId"])["Items"]
+        ]
     return apis
 
 
@@ -214,12 +214,12 @@ def read_model(client: Any, name: str) -> tuple[str, Mapping[str, str]]:
 
 
 def read_rules(client: Any) -> list[Schedule]:
-    found = []
+    found: list[Schedule] = []
     for rule in client.list_rules()["Rules"]:
         every = seconds_of(rule.get("ScheduleExpression", ""))
         if every and rule["State"] == "ENABLED":
-            for target in client.list_targets_by_rule(Rule=rule["Name"])["Targets"]:
-                found.append(schedule(rule["Name"], every, target["Arn"], target.get("Input", "{}")))
+            targets = client.list_targets_by_rule(Rule=rule["Name"])["Targets"]
+            found += [schedule(rule["Name"], every, t["Arn"], t.get("Input", "{}")) for t in targets]
     return found
 
 

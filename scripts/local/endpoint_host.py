@@ -54,7 +54,7 @@ class EndpointHost:
     ) -> None:
         self._launch, self._report = launch, report
         self.fleets: dict[str, Fleet] = {}
-        self._client: aiohttp.ClientSession | None = None
+        self._client: aiohttp.ClientSession
 
     async def open(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
@@ -90,7 +90,6 @@ class EndpointHost:
         surplus = fleet.processes[fleet.variant.desired :]
         del fleet.processes[fleet.variant.desired :]
         await asyncio.gather(*(process.drain() for process in surplus))
-        assert self._client is not None
         await asyncio.gather(
             *(process.probe(self._client) for process in fleet.processes if not process.ready)
         )
@@ -121,14 +120,14 @@ class EndpointHost:
             return error(
                 400,
                 "ValidationError",
-                f"{what} has no capacity to process this request. ApplicationAutoScaling may be in-progress (if "
-                "configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API.",
+                f"{what} has no capacity to process this request. ApplicationAutoScaling may be in-progress "
+                "(if configured) or try to increase the capacity by invoking "
+                "UpdateInferenceComponentRuntimeConfig API.",
             )
         process = min(fleet.ready, key=lambda candidate: candidate.outstanding)
         return await self._ask(process, headers, body)
 
     async def _ask(self, process: GpuProcess, headers: Mapping[str, str], body: bytes) -> EndpointAnswer:
-        assert self._client is not None
         process.outstanding += 1
         timeout = aiohttp.ClientTimeout(total=INVOKE_TIMEOUT_S)
         try:
@@ -180,11 +179,11 @@ def error(status: int, kind: str, text: str) -> EndpointAnswer:
 def model_error(status: int, body: bytes) -> EndpointAnswer:
     """A container's failure as SageMaker wraps it: HTTP 424, the original inside."""
     original = body.decode(errors="replace")[:2048]
+    side = "client" if 400 <= status < 500 else "server"
     document = {
-        "ErrorCode": "CLIENT_ERROR_FROM_MODEL" if 400 <= status < 500 else "SERVER_ERROR_FROM_MODEL",
+        "ErrorCode": f"{side.upper()}_ERROR_FROM_MODEL",
         "LogStreamArn": "",
-        "Message": f"Received {'client' if 400 <= status < 500 else 'server'} error ({status}) from model with "
-        f'message "{original}".',
+        "Message": f'Received {side} error ({status}) from model with message "{original}".',
         "OriginalMessage": original,
         "OriginalStatusCode": status,
     }

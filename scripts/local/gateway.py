@@ -1,4 +1,4 @@
-"""The HTTP API on the laptop: API Gateway's routing, event, limits and error bodies in front of the functions."""
+"""The HTTP API on the laptop: API Gateway's routing, events, limits and error bodies before the functions."""
 
 from __future__ import annotations
 
@@ -10,27 +10,47 @@ from pathlib import Path
 
 from aiohttp import web
 
+from handlers.errors import PointerMissing
 from scripts.local import payload
 from scripts.local.function_host import FunctionHost, UnknownFunction
 from scripts.local.payload import HttpRequest, HttpResponse
+from scripts.local.release_upload import current
 
 PAGE = Path(__file__).parent / "page.html"
+MODELS = "/v2/models/"
 
 
 class Gateway:
     """Serves the first deployed HTTP API, and the page to try it in at `/`."""
 
-    def __init__(self, functions: FunctionHost) -> None:
-        self._functions = functions
+    def __init__(self, functions: FunctionHost, releases: Path) -> None:
+        self._functions, self._releases = functions, releases
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2 * payload.MAX_REQUEST_BYTES)
         app.router.add_get("/", self.page)
+        app.router.add_get("/models", self.models)
+        app.router.add_get("/samples/{model}", self.samples)
         app.router.add_route("*", "/{rest:.*}", self.serve)
         return app
 
     async def page(self, _request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE)
+
+    async def models(self, _request: web.Request) -> web.Response:
+        """For the page: the models that have a route of their own."""
+        keys = [route.key.partition(" ")[2] for api in self._functions.deployed.apis for route in api.routes]
+        names = [key.removeprefix(MODELS) for key in keys if key.startswith(MODELS)]
+        return web.json_response(sorted({name for name in names if name and not set("/{") & set(name)}))
+
+    async def samples(self, request: web.Request) -> web.Response:
+        """For the page: held-out examples of the model's release in the local store."""
+        try:
+            release = current(self._releases, request.match_info["model"])
+        except PointerMissing as missing:
+            return web.json_response({"error": str(missing)}, status=404)
+        body = (release.folder / release.manifest()["samples"]).read_bytes()
+        return web.Response(body=body, content_type="application/json")
 
     async def serve(self, request: web.Request) -> web.Response:
         """One request through API Gateway's own steps."""

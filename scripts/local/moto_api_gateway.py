@@ -171,14 +171,14 @@ def drop_route(made: Made, wanted: Wanted) -> None:
 
 def make_authorizer(wanted: Wanted) -> Made:
     p = wanted.properties
-    arguments = {key: p.get(source) for key, source in AUTHORIZER_KEYS.items()}
+    arguments: dict[str, Any] = {key: p.get(source) for key, source in AUTHORIZER_KEYS.items()}
     made = gateway(wanted).create_authorizer(api_id=p["ApiId"], name=wanted.name, **arguments)
     return Made(made.id, {"AuthorizerId": made.id})
 
 
 def change_authorizer(made: Made, wanted: Wanted) -> Made:
     p = wanted.properties
-    arguments = {key: p.get(source) for key, source in AUTHORIZER_KEYS.items()}
+    arguments: dict[str, Any] = {key: p.get(source) for key, source in AUTHORIZER_KEYS.items()}
     gateway(wanted).update_authorizer(
         api_id=p["ApiId"], authorizer_id=made.ref, name=wanted.name, **arguments
     )

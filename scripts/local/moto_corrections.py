@@ -5,6 +5,7 @@ Each correction says what moto does and what AWS does. They are applied once, be
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import botocore.session
@@ -46,7 +47,7 @@ def keep_stated_sagemaker_names() -> None:
 def accept_every_instance_type() -> None:
     """moto knows the instance types of 2021; AWS those in the service's own API model, which botocore has."""
     service = botocore.session.get_session().get_service_model("sagemaker")
-    known = frozenset(service.shape_for("ProductionVariantInstanceType").enum)
+    known = frozenset(vars(service.shape_for("ProductionVariantInstanceType"))["metadata"]["enum"])
 
     def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
         if instance_type not in known:
@@ -69,25 +70,15 @@ def allow_variants_without_model() -> None:
 
 def answer_attributes_of_a_version() -> None:
     """moto's AWS::Lambda::Version answers neither Ref nor GetAtt; an alias and a permission need both."""
-    original = LambdaVersion.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
+    original = LambdaVersion.create_from_cloudformation_json
 
-    def create(
-        cls: type[LambdaVersion],
-        resource_name: str,
-        cloudformation_json: dict[str, Any],
-        account_id: str,
-        region_name: str,
-        **kwargs: Any,
-    ) -> LambdaVersion:
-        version: LambdaVersion = original(
-            cls, resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-        name = cloudformation_json["Properties"]["FunctionName"]
-        function = lambda_backends[account_id][region_name].get_function(name)
-        replace_on(
-            version, "function_arn", f"{function.function_arn.removesuffix(':$LATEST')}:{version.version}"
-        )
-        return version
+    def create(_cls: type, name: str, template: dict[str, Any], *where: Any, **kwargs: Any) -> LambdaVersion:
+        made: LambdaVersion = original(name, template, *where, **kwargs)
+        account_id, region = where or (kwargs["account_id"], kwargs["region_name"])
+        function = lambda_backends[account_id][region].get_function(template["Properties"]["FunctionName"])
+        arn = f"{function.function_arn.removesuffix(':$LATEST')}:{made.version}"
+        vars(made)["function_arn"] = arn
+        return made
 
     def attribute(self: Any, name: str) -> str:
         if name == "Version":
@@ -102,29 +93,16 @@ def answer_attributes_of_a_version() -> None:
     replace(LambdaVersion, "physical_resource_id", property(lambda self: self.function_arn))
 
 
-def replace_on(instance: object, name: str, value: object) -> None:
-    """Sets an attribute that moto's class does not declare."""
-    setattr(instance, name, value)
-
-
 def permit_by_alias() -> None:
     """moto looks a permission's function up by name only; AWS takes name:alias and ARNs of aliases too."""
 
-    def create(
-        _cls: type[Permission],
-        _resource_name: str,
-        cloudformation_json: dict[str, Any],
-        account_id: str,
-        region_name: str,
-        **_: Any,
-    ) -> Permission:
-        import json
-
-        properties = cloudformation_json["Properties"]
+    def create(cls: type, _name: str, template: dict[str, Any], *where: Any, **kwargs: Any) -> Any:
+        account_id, region = where or (kwargs["account_id"], kwargs["region_name"])
+        properties = template["Properties"]
         function, _, qualifier = properties["FunctionName"].rpartition(":function:")[2].partition(":")
-        found = lambda_backends[account_id][region_name].get_function(function, qualifier or None)
-        found.policy.add_statement(raw=json.dumps(dict(properties)))
-        return Permission(region=region_name)
+        found = lambda_backends[account_id][region].get_function(function, qualifier or None)
+        found.policy.add_statement(raw=json.dumps(properties))
+        return cls(region=region)
 
     replace(Permission, "create_from_cloudformation_json", classmethod(create))
     replace(Permission, "physical_resource_id", property(lambda _self: "permission"))
@@ -132,23 +110,14 @@ def permit_by_alias() -> None:
 
 def keep_all_function_properties() -> None:
     """moto's AWS::Lambda::Function drops the architectures and the size of /tmp that a template states."""
-    original = LambdaFunction.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
+    original = LambdaFunction.create_from_cloudformation_json
 
-    def create(
-        cls: type[LambdaFunction],
-        resource_name: str,
-        cloudformation_json: dict[str, Any],
-        account_id: str,
-        region_name: str,
-        **kwargs: Any,
-    ) -> LambdaFunction:
-        function: LambdaFunction = original(
-            cls, resource_name, cloudformation_json, account_id, region_name, **kwargs
-        )
-        properties = cloudformation_json["Properties"]
-        function.architectures = properties.get("Architectures", ["x86_64"])
-        function.ephemeral_storage = int(properties.get("EphemeralStorage", {}).get("Size", 512))
-        return function
+    def create(_cls: type, name: str, template: dict[str, Any], *where: Any, **kwargs: Any) -> LambdaFunction:
+        made: LambdaFunction = original(name, template, *where, **kwargs)
+        properties = template["Properties"]
+        made.architectures = properties.get("Architectures", ["x86_64"])
+        made.ephemeral_storage = int(properties.get("EphemeralStorage", {}).get("Size", 512))
+        return made
 
     replace(LambdaFunction, "create_from_cloudformation_json", classmethod(create))
 
@@ -182,28 +151,5 @@ def take_parameter_tags_as_map() -> None:
             properties["Tags"] = [{"Key": key, "Value": value} for key, value in properties["Tags"].items()]
         made: Parameter = original(name, {**template, "Properties": properties}, *where, **kwargs)
         return made
-
-    replace(Parameter, "create_from_cloudformation_json", classmethod(create))
-
-
-def take_parameter_tags() -> None:
-    """moto wants an SSM parameter's Tags as a list; CloudFormation gives a map."""
-    original = Parameter.create_from_cloudformation_json.__func__  # type: ignore[attr-defined]  # a classmethod
-
-    def create(
-        cls: type[Parameter],
-        resource_name: str,
-        cloudformation_json: dict[str, Any],
-        account_id: str,
-        region_name: str,
-        **kwargs: Any,
-    ) -> Parameter:
-        properties = dict(cloudformation_json["Properties"])
-        tags = properties.get("Tags")
-        if isinstance(tags, dict):
-            properties["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
-        stated = {**cloudformation_json, "Properties": properties}
-        parameter: Parameter = original(cls, resource_name, stated, account_id, region_name, **kwargs)
-        return parameter
 
     replace(Parameter, "create_from_cloudformation_json", classmethod(create))

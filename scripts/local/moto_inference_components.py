@@ -1,4 +1,4 @@
-"""SageMaker inference components for moto, which has none: the type, the API calls, and what is really running.
+"""SageMaker inference components for moto, which has none: the type, the API calls, and what really runs.
 
 An endpoint's capacity has two sides: what was asked for (Update… calls, CloudFormation) and what runs. moto
 lets the second follow the first at once; here the endpoint host reports it (`report_capacity`), so that a
@@ -172,7 +172,7 @@ def set_status(endpoint: FakeEndpoint) -> None:
 
 
 def report_capacity(account_id: str, region: str, report: Mapping[str, Any]) -> None:
-    """Takes the endpoint host's word for what runs: {"endpoint", "variant"} or {"component"}, and "current"."""
+    """Takes the host's word for what runs: {"endpoint", "variant"} or {"component"}, and "current"."""
     if "component" in report:
         components = shelf(account_id, region)
         component = find(components, report["component"])

@@ -69,7 +69,7 @@ def teach(kind: str, *, name: str = "", create: Create, update: Update, delete: 
             return kind
 
         @classmethod
-        def has_cfn_attr(cls, attr: str) -> bool:
+        def has_cfn_attr(cls, _attr: str) -> bool:
             return True
 
         @classmethod
@@ -93,7 +93,7 @@ def teach(kind: str, *, name: str = "", create: Create, update: Update, delete: 
             account_id: str,
             region_name: str,
         ) -> Taught:
-            kept = cloudformation_json["Properties"].get(name, original_resource.wanted.name)
+            kept = original_resource.wanted.name or new_resource_name
             wanted = Wanted(kept, cloudformation_json["Properties"], account_id, region_name)
             return cls(update(original_resource.made, wanted), wanted)
 
@@ -101,4 +101,4 @@ def teach(kind: str, *, name: str = "", create: Create, update: Update, delete: 
     _KEPT.append(Taught)
 
 
-_KEPT: list[type[CloudFormationModel]] = []  # moto holds its types weakly, through __subclasses__
+_KEPT: list[type] = []  # moto holds its types weakly, through __subclasses__

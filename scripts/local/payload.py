@@ -44,7 +44,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of a deployed API: `key` such as `POST /v2/{proxy+}` or `$default`; `integration_uri` as stored."""
+    """One route of a deployed API; `key` is such as `POST /v2/{proxy+}` or `$default`."""
 
     key: str
     integration_uri: str
@@ -68,7 +68,7 @@ def message(status: int, text: str, **more: str) -> HttpResponse:
 
 
 def match(routes: Iterable[Route], method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-    """The most specific route: exact segments before {names}, those before a greedy {name+}, `$default` last."""
+    """The most specific route: exact segments, then {names}, then a greedy {name+}; `$default` last."""
     found: list[tuple[tuple[int, ...], Route, dict[str, str]]] = []
     for route in routes:
         if route.key == "$default":

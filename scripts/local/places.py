@@ -24,13 +24,20 @@ class Places:
     api_port: int
     aws_port: int
     runtime_port: int
+    releases: Path
 
     @classmethod
     def from_env(cls, root: Path, environ: Mapping[str, str], region: str = "us-east-1") -> Places:
         """Raises InvalidConfig for a port that is not a number between 1 and 65535."""
         ports = {name: port_of(name, environ.get(name, str(default))) for name, default in PORTS.items()}
+        releases = root / environ.get("TURNOUT_RELEASES_DIR", "releases")
         return cls(
-            root, region, ports["TURNOUT_API_PORT"], ports["TURNOUT_AWS_PORT"], ports["TURNOUT_RUNTIME_PORT"]
+            root,
+            region,
+            ports["TURNOUT_API_PORT"],
+            ports["TURNOUT_AWS_PORT"],
+            ports["TURNOUT_RUNTIME_PORT"],
+            releases,
         )
 
     @property
@@ -42,10 +49,6 @@ class Places:
     def cache(self) -> Path:
         """What may be kept from one run to the next, named by content."""
         return self.root / ".turnout" / "cache"
-
-    @property
-    def releases(self) -> Path:
-        return self.root / "releases"
 
     @property
     def api_url(self) -> str:

@@ -88,9 +88,10 @@ class Sandbox:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-S", "-m", "awslambdaric", self.function.handler,
-                cwd=self._package, env=self.variables(port), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self._package, env=self.variables(port), stdin=asyncio.subprocess.DEVNULL,
+                stdout=log, stderr=log,
             )  # fmt: skip
-        self._watcher = loop.create_task(self._watch())
+        self._watcher = loop.create_task(self._watch(self._process))
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), INIT_TIMEOUT_S)
         except TimeoutError:
@@ -165,9 +166,8 @@ class Sandbox:
         if self._server is not None:
             self._server.close()
 
-    async def _watch(self) -> None:
-        assert self._process is not None
-        status = await self._process.wait()
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        status = await process.wait()
         text = f"Runtime exited with error: exit status {status}"
         if not self._ready.done():
             self._ready.set_exception(InitFailed(fault("Runtime.ExitError", text)))

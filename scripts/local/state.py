@@ -1,4 +1,4 @@
-"""The record of a running laptop cloud: which processes belong to it. Written before anything else happens."""
+"""The record of a running laptop cloud: which processes belong to it; written before they can be lost."""
 
 from __future__ import annotations
 

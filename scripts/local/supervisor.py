@@ -45,7 +45,7 @@ class Supervisor:
         self._logs = places.home / "logs"
 
     def up(self, models: list[str], options: Options) -> bool:
-        """Starts everything; False when it was running already. Raises LocalCloudError with nothing left behind."""
+        """Starts everything; False when it was running. Raises LocalCloudError with nothing left behind."""
         found = state.load(self._places.home)
         if found is not None and found.phase == "running" and found.alive:
             return False
