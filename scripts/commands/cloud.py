@@ -84,7 +84,7 @@ def up(
     control_every_s: Every = None,
     foreground: Foreground = False,
 ) -> None:
-    """Start the laptop cloud: AWS in a process, the CDK deployment into it, functions, API and GPU endpoint."""
+    """Start the laptop cloud: AWS in a process, the CDK deployment into it, functions, API, GPU endpoint."""
     from scripts.local.supervisor import Supervisor
 
     places = find_places(api_port, aws_port, runtime_port)

@@ -27,7 +27,8 @@ class Cdk:
 
     def bootstrap(self) -> None:
         """Makes the asset bucket and roles that `cdk deploy` publishes through."""
-        self._run("bootstrap", f"aws://{ACCOUNT_ID}/{self._places.region}", "--app", "none")
+        environment = f"aws://{ACCOUNT_ID}/{self._places.region}"
+        self._run("bootstrap", environment, folder=self._places.home)  # away from cdk.json: it needs no app
 
     def synth(self) -> None:
         """Synthesizes the local stage once, for both deployments; builds the functions' package."""
@@ -42,7 +43,7 @@ class Cdk:
         )  # fmt: skip
         check_deployment(self._places)
 
-    def _run(self, *arguments: str, say: Say | None = None) -> None:
+    def _run(self, *arguments: str, say: Say | None = None, folder: Path | None = None) -> None:
         environment = {
             **os.environ,
             **self._places.client_environment(),
@@ -56,7 +57,7 @@ class Cdk:
         command = [str(self._cli), *arguments, "--no-notices"]
         lines: list[str] = []
         with self._log.open("a") as log, subprocess.Popen(
-            command, cwd=self._places.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, cwd=folder or self._places.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace",
         ) as process:  # fmt: skip
             assert process.stdout is not None  # noqa: S101  # asked for with PIPE

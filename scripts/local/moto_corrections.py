@@ -47,7 +47,7 @@ def keep_stated_sagemaker_names() -> None:
 def accept_every_instance_type() -> None:
     """moto knows the instance types of 2021; AWS those in the service's own API model, which botocore has."""
     service = botocore.session.get_session().get_service_model("sagemaker")
-    known = frozenset(vars(service.shape_for("ProductionVariantInstanceType"))["metadata"]["enum"])
+    known = frozenset(service.shape_for("ProductionVariantInstanceType").metadata["enum"])
 
     def validate_instance_type(_self: FakeEndpointConfig, instance_type: str) -> None:
         if instance_type not in known:
