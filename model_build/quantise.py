@@ -2,8 +2,8 @@
 
 Convolutions are quantised statically (QDQ, U8 activations, S8 weights per channel): dynamic int8 convolution
 is several times slower than float32. MatMul, Gemm and LSTM are quantised dynamically: their activations'
-range differs from request to request. Weights use 7 bits (`reduce_range`): without VNNI, 8-bit products of x86's
-VPMADDUBSW saturate 16-bit sums and the answers are silently wrong; it costs no speed.
+range differs from request to request. Weights use 7 bits (`reduce_range`): without VNNI, 8-bit products of
+x86's VPMADDUBSW saturate 16-bit sums and the answers are silently wrong; it costs no speed.
 """
 
 from __future__ import annotations

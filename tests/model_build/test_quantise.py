@@ -71,7 +71,7 @@ def test_recurrent_products_and_tables_are_dynamic(encoder, tmp_path: Path) -> N
     done = quantise(graph, schemes(graph)[0], rows, tmp_path / "q.onnx")
     assert done.scheme.name == "int8-dynamic"
     assert done.operators["LSTM"] == 1
-    assert done.size_bytes < 0.45 * graph.stat().st_size
+    assert done.size_bytes < 0.5 * graph.stat().st_size
 
 
 @pytest.mark.parametrize("which", ["cnn", "encoder"])

@@ -1,0 +1,172 @@
+"""Profile: what the chosen cpu variant costs at each memory size of a function, and the gpu variant by batch.
+
+A function's CPU share grows with its memory. Each size is timed in a fresh process under a CPU quota of
+that share (cgroup, 20 ms period) where this machine allows, and modelled from one thread's times where not,
+marked as such.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from handlers.errors import BuildError
+from model_build.cpu_quota import cpu_quota, modelled_ms
+from model_build.gate import GateResult
+from model_build.gpu_timing import time_program
+from model_build.gpu_variant import GpuVariant
+from model_build.lambda_price import ARM64, MEMORIES_MB, LambdaPrice, threads, usd_per_million, vcpu
+from model_build.latency import Latency, Timing, save_inputs, time_graph
+from model_build.step import Step, Work
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+GPU_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+# What the handler, its libraries and the runtime hold beside the model.
+HANDLER_MB = 90
+COLD_SHARE = 0.01
+# Not measurable here: from the facts on SageMaker start-up and from the same region's network.
+GPU_STARTUP_S = 240.0
+GPU_MAX_WAIT_MS = 5.0
+NETWORK_MS = {"p50": 4.0, "p95": 8.0, "p99": 12.0}
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySize:
+    """One row of the table: times of one item in ms, init (import + session + first run) in ms, USD per
+    million.
+
+    `modelled`: the times were computed, not measured under a quota. `fits`: the process fits this memory.
+    """
+
+    memory_mb: int
+    vcpu: float
+    threads: int
+    p50: float
+    p95: float
+    p99: float
+    init_ms: float
+    usd_per_million: float
+    modelled: bool
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """The whole profile. `by_threads`: unthrottled times by thread count and batch size."""
+
+    memory_mb: int
+    reason: str
+    batch_ms: dict[int, float]
+    memory_table: tuple[MemorySize, ...]
+    by_threads: dict[int, dict[int, Timing]]
+    session_ms: float
+    import_ms: float
+    resident_mb: float
+    gpu_batch_ms: dict[int, float]
+    gpu_device: str
+    price: LambdaPrice
+    cold_share: float
+    machine: str
+
+    @property
+    def chosen(self) -> MemorySize:
+        """The row of the memory size that was chosen."""
+        return next(row for row in self.memory_table if row.memory_mb == self.memory_mb)
+
+
+def profile(work: Work, gated: GateResult, gpu: GpuVariant) -> Profiled:
+    """Time everything that a manifest's profile states."""
+    chosen = gated.chosen
+    graph, level = chosen.candidate.path, chosen.load_optimisation
+    tensors = work.splits.calibration.tensors
+    inputs = save_inputs([tensor[:8] for tensor in tensors], work.folder / "inputs.npz")
+    cores = os.cpu_count() or 1
+    free: dict[int, Latency] = {}
+    for count in range(1, min(cores, 4) + 1):
+        work.progress(0.05 * count, f"{count} thread{'s' if count > 1 else ''}")
+        free[count] = time_graph(graph, inputs, BATCH_SIZES, count, level, seconds=0.2)
+    rows = []
+    for index, memory_mb in enumerate(MEMORIES_MB):
+        work.progress(0.2 + 0.6 * index / len(MEMORIES_MB), f"{memory_mb} MB")
+        rows.append(_row(graph, inputs, level, memory_mb, cores, free, ARM64))
+    memory_mb, reason = choose_memory(rows, work.recipe.slo_ms)
+    work.progress(0.85, "gpu variant")
+    gpu_batch_ms = time_program(gpu.path, [tensor[:8] for tensor in tensors], GPU_BATCH_SIZES)
+    chosen_row = next(row for row in rows if row.memory_mb == memory_mb)
+    base = free[min(chosen_row.threads, max(free))].batch_ms
+    slower = chosen_row.p50 / base[1].p50
+    return Profiled(
+        memory_mb=memory_mb,
+        reason=reason,
+        batch_ms={size: timing.p50 * slower for size, timing in base.items()},
+        memory_table=tuple(rows),
+        by_threads={count: latency.batch_ms for count, latency in free.items()},
+        session_ms=free[1].session_ms,
+        import_ms=free[1].import_ms,
+        resident_mb=free[1].resident_mb,
+        gpu_batch_ms=gpu_batch_ms,
+        gpu_device="cpu",
+        price=ARM64,
+        cold_share=COLD_SHARE,
+        machine=machine(),
+    )
+
+
+def _row(
+    graph: Path,
+    inputs: Path,
+    level: str,
+    memory_mb: int,
+    cores: int,
+    free: dict[int, Latency],
+    price: LambdaPrice,
+) -> MemorySize:
+    share, count = vcpu(memory_mb), threads(memory_mb)
+    usable = min(count, max(free))
+    measured: Latency | None = None
+    if share <= cores:
+        with cpu_quota(share) as group:
+            if group is not None:
+                measured = time_graph(graph, inputs, (1,), usable, level, seconds=0.4, cgroup=group)
+    if measured is not None:
+        timing, init_ms = measured.batch_ms[1], measured.init_ms
+        p50, p95, p99, mean = timing.p50, timing.p95, timing.p99, timing.mean
+    else:
+        timing = free[usable].batch_ms[1]
+        p50, mean = modelled_ms(timing.p50, share, False), modelled_ms(timing.mean, share, False)
+        p95, p99 = modelled_ms(timing.p95, share, True), modelled_ms(timing.p99, share, True)
+        init_ms = free[usable].init_ms / min(share, 1.0)
+    usd = usd_per_million(price, memory_mb, mean, init_ms, COLD_SHARE)
+    fits = free[1].resident_mb + HANDLER_MB <= memory_mb
+    return MemorySize(memory_mb, round(share, 3), count, p50, p95, p99, init_ms, usd, measured is None, fits)
+
+
+def choose_memory(rows: Sequence[MemorySize], slo_ms: float) -> tuple[int, str]:
+    """The cheapest size that holds the process and keeps p99 under the objective, and why.
+
+    Raises BuildError when none does, naming the fastest.
+    """
+    able = [row for row in rows if row.fits and row.p99 <= slo_ms]
+    if not able:
+        fastest = min(rows, key=lambda row: row.p99)
+        raise BuildError(
+            f"profile: no memory size keeps p99 under {slo_ms:g} ms; the fastest, {fastest.memory_mb} MB, "
+            f"takes {fastest.p99:.1f} ms; ask for a longer objective or a smaller model"
+        )
+    best = min(able, key=lambda row: (row.usd_per_million, row.memory_mb))
+    usd = f"{best.usd_per_million:.3f} USD per million"
+    return best.memory_mb, f"cheapest of {len(able)} sizes with p99 under {slo_ms:g} ms: {usd}"
+
+
+def machine() -> str:
+    """The CPU's name and how many cores there are."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+PROFILE = Step("profile", profile, needs=("gate", "gpu-variant"), reads=("slo_ms",))
