@@ -77,11 +77,12 @@ def function_environment(deployment: Deployment, name: str, role: str, bucket: s
     return environment
 
 
-def control_environment(deployment: Deployment, apis: Mapping[str, str]) -> dict[str, str]:
+def control_environment(deployment: Deployment, apis: Mapping[str, str], bucket: str) -> dict[str, str]:
     """The environment of the control function; `apis` has `api_id` and `api_stage`, maybe tokens."""
     return {
         "TURNOUT_STAGE": deployment.stage,
         "TURNOUT_TABLE": deployment.names.table,
+        "TURNOUT_BUCKET": bucket,
         "TURNOUT_KILL_SWITCH": deployment.names.kill_switch,
         "TURNOUT_MODELS": _compact([{**_controlled(deployment, name), **apis} for name in deployment.models]),
         **_tools("turnout-control"),

@@ -56,8 +56,10 @@ def _read(entry: Mapping[str, Any]) -> Controlled:
     economics = entry.get("economics")
     if not isinstance(economics, dict):
         raise InvalidConfig("TURNOUT_MODELS.economics", economics, "an object")
-    names = ("model", "pointer", "endpoint", "inference_component", "variant", "route_variable")
-    names += ("function", "front", "api_id", "api_stage")
+    names = (
+        *("model", "pointer", "endpoint", "inference_component", "variant", "route_variable"),
+        *("function", "front", "api_id", "api_stage"),
+    )
     texts = {name: str(entry.get(name, "")) for name in names}
     for name in ("model", "pointer"):
         if not texts[name]:

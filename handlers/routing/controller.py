@@ -35,6 +35,7 @@ class Endpoint:
     """The endpoint as its service describes it. `concurrent`: mean requests in flight, where known.
 
     `model_latency_ms` is p50, p95, p99 of `invocations` calls as the service measured them, without network.
+    While it is not `steady` its size cannot be changed.
     """
 
     ready: int
@@ -42,6 +43,7 @@ class Endpoint:
     concurrent: float | None = None
     invocations: float = 0.0
     model_latency_ms: tuple[float, float, float] | None = None
+    steady: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class ControlState:
 
     snapshot_version: int = 0
     minute: int = 0
-    capacity: CapacityState = CapacityState()
-    route: Route = Route()
+    capacity: CapacityState = field(default_factory=CapacityState)
+    route: Route = field(default_factory=Route)
     actions: tuple[float, ...] = ()
     sketches: dict[str, Sketch] = field(default_factory=dict)
     spent_usd: float = 0.0
@@ -99,8 +101,10 @@ def advance(
     if move.moved:
         reasons.append(f"route to {move.route.topology}: {move.reason}")
     recent = tuple(at for at in state.actions if now - at < 3600.0)
-    if action is not None and move.target != current:
-        if len(recent) >= MAX_ACTIONS_PER_HOUR:
+    if action is not None and endpoint is not None and move.target != current:
+        if not endpoint.steady:
+            reasons.append(f"{current} to {move.target} instances: waits for the endpoint's own update")
+        elif len(recent) >= MAX_ACTIONS_PER_HOUR:
             reasons.append(f"rationed: {len(recent)} capacity actions in the last hour")
         else:
             target, recent = move.target, (*recent, now)

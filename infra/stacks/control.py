@@ -43,7 +43,9 @@ class ControlStack(cdk.Stack):
             deployment=deployment,
             name=names.control,
             handler="handlers.control.handler",
-            environment=control_environment(deployment, {"api_id": api_id, "api_stage": API_STAGE}),
+            environment=control_environment(
+                deployment, {"api_id": api_id, "api_stage": API_STAGE}, names.bucket(self.account)
+            ),
             memory_mb=MEMORY_MB,
             timeout_s=TIMEOUT_S,
             grants=control_grants(self, deployment, api_arn),

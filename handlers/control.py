@@ -1,0 +1,235 @@
+"""The control loop: once a minute, one writer learns from the reports, sets capacity, publishes snapshots.
+
+All decisions are made by `routing.controller.advance`; here things are only fetched and carried out. It may
+die at any point: memory is stored before anything is done, by a conditional write, so of two loops only one
+acts, and whatever was not done is decided again a minute later. Routers need none of it to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from handlers.adapters.api_route import ApiRoute
+from handlers.adapters.endpoint_metrics import EndpointMetrics, MetricsReader
+from handlers.adapters.gpu_fleet import GpuFleet
+from handlers.adapters.release_store import ReleaseStore
+from handlers.adapters.signed_http import SignedHttp
+from handlers.adapters.state import StateTable
+from handlers.errors import InvalidInput, PointerMissing, ReleaseTampered, TurnoutError
+from handlers.routing.codec import to_json
+from handlers.routing.control_codec import state_from_json, state_to_json
+from handlers.routing.controlled import Controlled, read_models
+from handlers.routing.controller import ControlState, Endpoint, Step, advance
+from handlers.routing.profile import Profile
+from handlers.routing.report import Report, merged
+from handlers.routing.route import AUTO, Route
+from handlers.routing.snapshot import Cascade, Topology, cascade_of
+from handlers.serving.manifest import parse as parse_manifest
+from handlers.serving.release import ReleaseSource, parse_pointer
+
+LEASE_S = 55.0
+NAMESPACE = "turnout"
+logger = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the loop touches: the table, the kill switch; by model its release, fleet, metrics and route."""
+
+    table: StateTable
+    enabled: Callable[[], bool]
+    source: Callable[[Controlled], ReleaseSource]
+    fleet: Callable[[Controlled], GpuFleet | None]
+    metrics: Callable[[Controlled, float], EndpointMetrics | None]
+    route: Callable[[Controlled], ApiRoute | None]
+
+
+def run(
+    models: tuple[Controlled, ...], ports: Ports, owner: str, now: float, *, dry_run: bool
+) -> dict[str, Any]:
+    """One round over all models. A model that fails is logged and does not stop the others."""
+    if not ports.enabled():
+        logger.warning("the kill switch is set: nothing is changed")
+        return {"skipped": "kill_switch"}
+    if not dry_run and not ports.table.lease(owner, now, LEASE_S):
+        logger.info("another control loop holds the lease")
+        return {"skipped": "lease"}
+    done: dict[str, Any] = {}
+    failed: list[str] = []
+    for controlled in models:
+        try:
+            done[controlled.model] = _control(controlled, ports, now, dry_run=dry_run)
+        except PointerMissing as error:
+            done[controlled.model] = {"skipped": str(error)}
+        except Exception:
+            logger.exception("the step failed", extra={"model": controlled.model})
+            failed.append(controlled.model)
+    if failed:
+        raise TurnoutError(f"the control step failed for {', '.join(failed)}; the log says why")
+    return done
+
+
+def _control(controlled: Controlled, ports: Ports, now: float, *, dry_run: bool) -> dict[str, Any]:
+    release, profile, cascade = _release(ports.source(controlled))
+    state, version = _remembered(controlled, ports, now)
+    bodies = ports.table.reports(controlled.model, state.minute, int(now // 60))
+    report, refused = merged(bodies)
+    for error in refused:
+        logger.error("a report cannot be read", extra={"model": controlled.model, "reason": str(error)})
+    fleet = ports.fleet(controlled)
+    endpoint = _endpoint(fleet, ports.metrics(controlled, now) if fleet is not None else None)
+    step = advance(controlled, release, profile, cascade, state, report, endpoint, now)
+    for reason in step.reasons:
+        logger.info("action", extra={"model": controlled.model, "reason_usd": reason, "dry_run": dry_run})
+    if not dry_run:
+        if not ports.table.remember(controlled.model, state_to_json(step.state), version + 1):
+            logger.warning("another control loop was faster", extra={"model": controlled.model})
+            return {"skipped": "overtaken"}
+        _act(controlled, ports, fleet, step)
+        snapshot = step.snapshot
+        expires_at = now + snapshot.ttl_s
+        ports.table.publish(controlled.model, to_json(snapshot), snapshot.version, expires_at)
+        _measure(controlled, step, report, endpoint)
+    return {
+        "version": step.snapshot.version,
+        "requests": report.counts["requests"],
+        "reports_refused": len(refused),
+        "ready": endpoint.ready if endpoint is not None else 0,
+        "target": step.target,
+        "topology": step.state.route.topology.value,
+        "reasons": list(step.reasons),
+    }
+
+
+def _release(source: ReleaseSource) -> tuple[str, Profile, Cascade | None]:
+    pointer = parse_pointer(source.pointer())
+    raw = source.read(pointer.release, "manifest.json")
+    manifest = parse_manifest(raw)
+    if manifest.sha256 != pointer.manifest_sha256:
+        raise ReleaseTampered(f"{pointer.release}/manifest.json: its sha256 is not the pointer's")
+    return pointer.release, Profile.parse(manifest.profile), cascade_of(json.loads(raw).get("cascade"))
+
+
+def _remembered(controlled: Controlled, ports: Ports, now: float) -> tuple[ControlState, int]:
+    """The loop's memory and its version; afresh where there is none or it is corrupt, after what is out."""
+    row = ports.table.memory(controlled.model)
+    published = ports.table.snapshot(controlled.model)
+    state = ControlState(snapshot_version=published.version if published is not None else 0)
+    if row is not None:
+        try:
+            state = state_from_json(row.body)
+        except InvalidInput as error:
+            logger.error(
+                "the memory is corrupt: starting afresh",
+                extra={"model": controlled.model, "reason": str(error)},
+            )
+    route = ports.route(controlled)
+    if route is not None:
+        actual = Topology.SPLIT if route.target() == controlled.front else Topology.COLOCATED
+        if actual is not state.route.topology:  # a deployment, or an operator, has moved it
+            state = replace(state, route=Route(actual, now))
+    return state, row.version if row is not None else 0
+
+
+def _endpoint(fleet: GpuFleet | None, metrics: EndpointMetrics | None) -> Endpoint | None:
+    size = fleet.size() if fleet is not None else None
+    if size is None:
+        return None
+    if metrics is None:
+        return Endpoint(size.ready, size.starting, steady=size.steady)
+    return Endpoint(
+        ready=size.ready,
+        starting=size.starting,
+        concurrent=metrics.concurrent,
+        invocations=metrics.invocations,
+        model_latency_ms=metrics.model_latency_ms,
+        steady=size.steady,
+    )
+
+
+def _act(controlled: Controlled, ports: Ports, fleet: GpuFleet | None, step: Step) -> None:
+    route = ports.route(controlled)
+    if step.route is not None and route is not None:
+        route.lead_to(controlled.front if step.route is Topology.SPLIT else controlled.function)
+    if step.target is not None and fleet is not None:
+        fleet.resize(step.target)
+
+
+def _measure(controlled: Controlled, step: Step, report: Report, endpoint: Endpoint | None) -> None:
+    counts = report.counts
+    requests = counts["requests"]
+    values = {
+        "SpendUsd": counts["cost_usd"],
+        "InstancesReady": float(endpoint.ready if endpoint is not None else 0),
+        "MissedEscalations": counts["missed"],
+    }
+    if requests:
+        values["Attainment"] = counts["met"] / requests
+        values["CalibrationError"] = (counts["expected_met"] - counts["met"]) / requests
+    if step.state.capacity.optimum_usd > 0.0:
+        values["Regret"] = step.state.spent_usd / step.state.capacity.optimum_usd
+    for name, value in values.items():
+        with single_metric(name=name, unit=MetricUnit.NoUnit, value=value, namespace=NAMESPACE) as metric:
+            metric.add_dimension(name="model", value=controlled.model)
+
+
+def aws_ports(environ: Mapping[str, str]) -> Ports:
+    """The ports on AWS; boto3 clients are made once."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 3, "mode": "standard"})
+    client = cache(lambda service: boto3.client(service, config=config))
+    signed = SignedHttp(environ["AWS_REGION"], environ)
+
+    def metrics(controlled: Controlled, now: float) -> EndpointMetrics | None:
+        reader = MetricsReader(
+            client("cloudwatch"), controlled.endpoint, controlled.variant, controlled.inference_component
+        )
+        try:
+            return reader.read(now)
+        except client("cloudwatch").exceptions.ClientError as error:
+            logger.warning("CloudWatch cannot be read", extra={"reason": str(error)})
+            return None
+
+    def enabled() -> bool:
+        found = client("ssm").get_parameter(Name=environ["TURNOUT_KILL_SWITCH"])
+        return bool(found["Parameter"]["Value"] == "true")
+
+    return Ports(
+        table=StateTable(client("dynamodb"), environ["TURNOUT_TABLE"]),
+        enabled=enabled,
+        source=lambda m: ReleaseStore(signed, environ["TURNOUT_BUCKET"], m.model, m.pointer),
+        fleet=lambda m: (
+            GpuFleet(client("sagemaker"), m.endpoint, m.inference_component, m.variant)
+            if m.endpoint
+            else None
+        ),
+        metrics=metrics,
+        route=lambda m: (
+            ApiRoute(client("apigatewayv2"), m.api_id, m.api_stage, m.route_variable)
+            if m.topology == AUTO
+            else None
+        ),
+    )
+
+
+@cache
+def _started() -> tuple[tuple[Controlled, ...], Ports]:
+    return read_models(os.environ["TURNOUT_MODELS"]), aws_ports(os.environ)
+
+
+@logger.inject_lambda_context
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Entry: one round. An event with `dry_run: true` logs what would be done and does nothing."""
+    models, ports = _started()
+    return run(models, ports, context.aws_request_id, time.time(), dry_run=event.get("dry_run") is True)
