@@ -10,15 +10,16 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import numpy as np
 import urllib3
-from botocore.awsrequest import AWSResponse
+from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError, TimeoutError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as HttpTimeout
 
 from handlers.errors import (
     EndpointAsleep,
@@ -33,6 +34,7 @@ from handlers.protocol.tensors import Tensor
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
+    from botocore.compat import HTTPHeaders
     from numpy.typing import NDArray
 
     from handlers.serving.manifest import TensorSpec
@@ -89,29 +91,28 @@ class GpuEndpoint:
             content = reply["Body"].read()
         except ClientError as error:
             raise _of_client_error(error) from error
-        except TimeoutError as error:
+        except HttpTimeout as error:
             raise EndpointTimeout(f"no answer within {timeout_s * 1000.0:.0f} ms") from error
         except (BotoCoreError, HTTPError, OSError) as error:
             raise EndpointFailed(f"{type(error).__name__}: {error}") from error
         return decode(content, reply.get("ContentType", ""), self._output, len(arrays[0]))
 
     def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        timeout = urllib3.Timeout(total=self._limits.timeout_s)
         raw = self._pool.request(
             request.method,
             request.url,
-            body=request.body,
+            body=cast("bytes", request.body),
             headers=dict(request.headers.items()),
-            timeout=timeout,
+            timeout=urllib3.Timeout(total=self._limits.timeout_s),
             redirect=False,
             preload_content=False,
             decode_content=False,
         )
-        return AWSResponse(request.url, raw.status, raw.headers, raw)
+        return AWSResponse(request.url, raw.status, cast("HTTPHeaders", HeadersDict(raw.headers)), raw)
 
 
 def decode(content: bytes, content_type: str, output: TensorSpec, items: int) -> NDArray[np.float32]:
-    """The endpoint's one output, checked. Raises EndpointGarbage when it is not what the manifest promises."""
+    """The endpoint's one output, checked. Raises EndpointGarbage for anything but what the manifest says."""
     _, _, size = content_type.partition(SIZE_PARAMETER)
     try:
         outputs = parse_outputs(content, size or None)
@@ -125,10 +126,10 @@ def decode(content: bytes, content_type: str, output: TensorSpec, items: int) ->
 
 
 def _of_client_error(error: ClientError) -> Exception:
-    details: dict[str, Any] = error.response.get("Error", {})
-    metadata: dict[str, Any] = error.response.get("ResponseMetadata", {})
+    response = cast("dict[str, Any]", error.response)
+    details, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, text = details.get("Code", ""), f"{details.get('Code')}: {details.get('Message')}"
-    original = error.response.get("OriginalStatusCode")
+    original = response.get("OriginalStatusCode")
     if any(word in text.lower() for word in _ASLEEP) or code == "ModelNotReadyException":
         return EndpointAsleep(text)
     if original == 429 or metadata.get("HTTPStatusCode") == 429 or code == "ThrottlingException":

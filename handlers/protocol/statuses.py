@@ -16,8 +16,11 @@ from handlers.errors import (
     UnknownModel,
 )
 from handlers.protocol.http import HttpResponse, json_response
+from handlers.protocol.routes import MethodNotAllowed, NotFound
 
 STATUSES: tuple[tuple[type[TurnoutError], int], ...] = (
+    (NotFound, 404),
+    (MethodNotAllowed, 405),
     (UnknownModel, 404),
     (PayloadTooLarge, 413),
     (InvalidInput, 400),

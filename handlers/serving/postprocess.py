@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Scored(NamedTuple):
-    """`values`: probabilities [items, K] or regression values [items, D]; `confidence` [items] (1: unknown)."""
+    """`values`: probabilities [items, K] or regression [items, D]; `confidence`: [items], 1 if unknown."""
 
     values: NDArray[np.float32]
     confidence: NDArray[np.float32]
