@@ -113,6 +113,18 @@ def split_rows(examples: int) -> int:
     return min(int(examples * TEMPERATURE_SHARE), TEMPERATURE_MOST)
 
 
+def check_size(examples: int, epsilon: float, delta: float) -> None:
+    """Raises BuildError when a threshold split of that many examples cannot carry the bound asked."""
+    cut, needed = split_rows(examples), least_examples(epsilon, delta)
+    if cut >= 1 and examples - cut >= needed:
+        return
+    whole = int(np.ceil(min(needed / (1 - TEMPERATURE_SHARE), needed + TEMPERATURE_MOST))) + 1
+    raise BuildError(
+        f"calibrate: epsilon {epsilon:g} with delta {delta:g} needs at least {whole} examples in the "
+        f"threshold split, it has {examples}; give it more, or ask for a larger epsilon"
+    )
+
+
 def calibrate(
     logits: Array, teacher_logits: Array, targets: Array, epsilon: float, delta: float
 ) -> Calibration:
@@ -122,15 +134,8 @@ def calibrate(
     BuildError when N is too small for the bound asked, saying how many are needed, or when no threshold
     meets it.
     """
+    check_size(len(targets), epsilon, delta)
     cut = split_rows(len(targets))
-    tested = len(targets) - cut
-    needed = least_examples(epsilon, delta)
-    if cut < 1 or tested < needed:
-        whole = int(np.ceil(min(needed / (1 - TEMPERATURE_SHARE), needed + TEMPERATURE_MOST))) + 1
-        raise BuildError(
-            f"calibrate: epsilon {epsilon:g} with delta {delta:g} needs at least {whole} examples in the "
-            f"threshold split, it has {len(targets)}; give it more, or ask for a larger epsilon"
-        )
     temperature = fit_temperature(logits[:cut], targets[:cut])
     teacher_temperature = fit_temperature(teacher_logits[:cut], targets[:cut])
     logits, teacher_logits, targets = logits[cut:], teacher_logits[cut:], targets[cut:]
