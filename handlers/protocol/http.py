@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import zlib
@@ -93,7 +92,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
         return _limited(text.encode(errors="surrogatepass"))
     try:
         return _limited(base64.b64decode(text, validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         raise InvalidInput("body", text[:40], "base64, as isBase64Encoded says") from error
 
 

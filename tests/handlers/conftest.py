@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from onnx import TensorProto, helper
 
+from handlers.adapters.bootstrap import Running, start
 from handlers.serving import manifest as manifests
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
-BUCKET, POINTER = "turnout-test-releases", "/turnout/test/tiny/release"
+COUNTER = itertools.count()
 ECONOMICS = {
     "lambda_gb_s": 0.0000133334,
     "lambda_request": 2e-7,
@@ -123,9 +126,18 @@ def document(model_bytes: bytes, **changes: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cloud:
-    """moto's URL and how to publish into it."""
+    """moto's URL, a bucket and a pointer of its own in it, and how to publish there."""
 
     url: str
+    name: str
+
+    @property
+    def bucket(self) -> str:
+        return f"turnout-{self.name}-releases"
+
+    @property
+    def pointer(self) -> str:
+        return f"/turnout/{self.name}/tiny/release"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -146,12 +158,14 @@ class Cloud:
         release = manifests.release_id(raw)
         files = {"manifest.json": raw, "cpu/model.onnx": model_bytes if stored is None else stored}
         for name, content in files.items():
-            self.client("s3").put_object(Bucket=BUCKET, Key=f"releases/tiny/{release}/{name}", Body=content)
+            self.client("s3").put_object(
+                Bucket=self.bucket, Key=f"releases/tiny/{release}/{name}", Body=content
+            )
         self.point(json.dumps({"release": release, "manifest_sha256": hashlib.sha256(raw).hexdigest()}))
         return release
 
     def point(self, text: str) -> None:
-        self.client("ssm").put_parameter(Name=POINTER, Value=text, Type="String", Overwrite=True)
+        self.client("ssm").put_parameter(Name=self.pointer, Value=text, Type="String", Overwrite=True)
 
 
 @pytest.fixture(scope="session")
@@ -163,22 +177,30 @@ def moto_url() -> Iterator[str]:
     server.stop()
 
 
+def made_cloud(url: str, name: str) -> Cloud:
+    cloud = Cloud(url, name)
+    cloud.client("s3").create_bucket(Bucket=cloud.bucket)
+    cloud.point("none")
+    return cloud
+
+
+def environ_of(cloud: Cloud, folder: Path) -> dict[str, str]:
+    return cloud.environ | {
+        "TURNOUT_STAGE": "test",
+        "TURNOUT_MODEL": "tiny",
+        "TURNOUT_BUCKET": cloud.bucket,
+        "TURNOUT_POINTER": cloud.pointer,
+        "TURNOUT_LATENCY_SLO_MS": "200",
+        "TURNOUT_ECONOMICS": json.dumps(ECONOMICS),
+        "AWS_LAMBDA_FUNCTION_NAME": "turnout-test-tiny",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+        "TMPDIR": str(folder),
+    }
+
+
 @pytest.fixture
-def cloud(moto_url: str) -> Iterator[Cloud]:
-    made = Cloud(moto_url)
-    made.client("s3").create_bucket(Bucket=BUCKET)
-    made.point("none")
-    yield made
-    bucket = boto3.resource(
-        "s3",
-        endpoint_url=moto_url,
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    ).Bucket(BUCKET)
-    bucket.objects.all().delete()
-    bucket.delete()
-    made.client("ssm").delete_parameter(Name=POINTER)
+def cloud(moto_url: str) -> Cloud:
+    return made_cloud(moto_url, f"t{next(COUNTER)}")
 
 
 @pytest.fixture
@@ -189,17 +211,15 @@ def tiny_graph() -> Callable[[float], bytes]:
 @pytest.fixture
 def environ(cloud: Cloud, tmp_path: Path) -> dict[str, str]:
     """The function's environment; no GPU path."""
-    return cloud.environ | {
-        "TURNOUT_STAGE": "test",
-        "TURNOUT_MODEL": "tiny",
-        "TURNOUT_BUCKET": BUCKET,
-        "TURNOUT_POINTER": POINTER,
-        "TURNOUT_LATENCY_SLO_MS": "200",
-        "TURNOUT_ECONOMICS": json.dumps(ECONOMICS),
-        "AWS_LAMBDA_FUNCTION_NAME": "turnout-test-tiny",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "TMPDIR": str(tmp_path),
-    }
+    return environ_of(cloud, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared(moto_url: str, tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """A started function for tests that change nothing in it."""
+    cloud = made_cloud(moto_url, "shared")
+    cloud.publish(graph())
+    return start(environ_of(cloud, tmp_path_factory.mktemp("shared")), time.monotonic)
 
 
 @pytest.fixture
