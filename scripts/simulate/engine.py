@@ -1,4 +1,4 @@
-"""The replay: every request of a trace through the real `decide`, every tick through a scaler, event by event.
+"""The replay: every request of a trace through the real `decide`, every tick through a scaler.
 
 `decide` is pure. Within one snapshot its answer depends only on the calls in flight at the endpoint that the
 router knows of and on whether the request explores, so those answers are remembered per snapshot: the same
@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
+from typing import cast
 
 import numpy as np
 
 from handlers.routing.policy import STANDBY_MARGIN_MS, decide
+from handlers.routing.profile import GpuProfile
 from handlers.routing.snapshot import Snapshot, Topology
 from handlers.routing.types import Decision, Local, Path, Request
 
@@ -31,7 +33,6 @@ from .trace import Trace
 TICK_S = 60.0
 FRONT_INIT_S = 0.35
 TICK, ESCALATE = 0, 5
-EXPECTED_FAILURES = frozenset((INSTANCE_LOST,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,34 +149,38 @@ class _Run:
 
     def _event(self, event: tuple[float, int, int, Instance | int | None]) -> None:
         now, _, kind, what = event
-        fleet = self.fleet
-        assert fleet is not None
+        fleet = self._endpoint()
         if kind == TICK:
             self._tick(now, fleet)
         elif kind == ESCALATE:
-            assert isinstance(what, int)
-            if not fleet.call(what, now):
-                self._answered(what, now, False)
+            request = cast(int, what)
+            if not fleet.call(request, now):
+                self._answered(request, now, False)
         else:
-            assert isinstance(what, Instance)
+            instance = cast(Instance, what)
             if kind == BATCH_DONE:
-                for i in fleet.done(now, what):
+                for i in fleet.done(now, instance):
                     self._answered(i, now, True)
                 self.known_in_flight = float(fleet.in_flight)
             elif kind == BATCH_TIMER:
-                fleet.timer(now, what)
+                fleet.timer(now, instance)
             elif kind == INSTANCE_READY:
-                fleet.became_ready(what)
+                fleet.became_ready(instance)
                 self._publish(now)
-                self._schedule_loss(now, what)
+                self._schedule_loss(now, instance)
             elif kind == INSTANCE_LOST:
-                for i in fleet.lose(now, what):
+                for i in fleet.lose(now, instance):
                     self._answered(i, now, False)
                 self._publish(now)
         if fleet.dropped:
             for i in fleet.dropped:
                 self._answered(i, now, False)
             fleet.dropped.clear()
+
+    def _endpoint(self) -> Fleet:
+        if self.fleet is None:
+            raise RuntimeError("an event of the endpoint in a design that has none")
+        return self.fleet
 
     def _schedule_loss(self, now: float, instance: Instance) -> None:
         life_h = self.scenario.cloud.instance_life_h
@@ -191,8 +196,7 @@ class _Run:
         share = self.scenario.profile.escalation_share
         target, reason = self.scaler.target(Seen(now, TICK_S, counts, ready, starting, share))
         target = min(max(target, 0), self.scenario.max_instances)
-        gpu = self.scenario.profile.gpu
-        assert gpu is not None
+        gpu = cast(GpuProfile, self.scenario.profile.gpu)
         if target != ready + starting:
             self.tally.actions.append((now, ready + starting, target, reason))
         for _ in range(target - ready - starting):

@@ -73,7 +73,7 @@ class Fleet:
             self._offer_as_idle(instance)
 
     def retire(self, now: float, count: int) -> None:
-        """Give back `count` instances: those still starting first, then the idlest, which finish their work."""
+        """Give back `count` instances: those still starting first, then the idlest once they are done."""
         for _ in range(count):
             if self.starting:
                 self.starting.pop().ended = now

@@ -1,0 +1,123 @@
+"""The regret report: what turnout's own request log says was paid, against the clairvoyant optimum."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import timestamps
+from .plan import MONTH_S, bounds
+from .readers import open_text
+from .rows import InvalidTrace, Options, Rows
+from .scenario import Scenario
+from .trace import from_times
+
+MESSAGE = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One request of the log: epoch seconds, path, USD of Lambda and fees, in time or not, degraded or not."""
+
+    at_s: float
+    path: str
+    cost_usd: float
+    met: bool
+    degraded: bool
+
+
+def read_log(path: Path, options: Options) -> tuple[list[Logged], Rows]:
+    """The answered requests of a log: JSON lines, of which those with another message are left alone."""
+    rows = Rows(path.name, options.skip_malformed)
+    found: list[Logged] = []
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            start = line.find("{")
+            if start < 0:
+                continue
+            try:
+                body = json.loads(line[start:])
+            except json.JSONDecodeError as error:
+                rows.bad(number, str(start + error.colno), line.strip(), "a JSON object per line")
+                continue
+            if not isinstance(body, dict) or body.get("message") != MESSAGE:
+                continue
+            try:
+                found.append(
+                    Logged(
+                        at_s=timestamps.parse(str(body["timestamp"]))[0],
+                        path=str(body["path"]),
+                        cost_usd=float(body["cost_usd"]),
+                        met=bool(body["objective_met"]),
+                        degraded=body.get("degraded") is not None,
+                    )
+                )
+            except (KeyError, ValueError) as error:
+                rows.bad(number, str(error), line.strip(), "timestamp, path, cost_usd and objective_met")
+    if not found:
+        raise InvalidTrace("--from-logs", path.name, f'lines of turnout\'s request log (message "{MESSAGE}")')
+    return found, rows
+
+
+def regret_report(
+    path: Path, scenario: Scenario, options: Options, as_json: bool, gpu_hours: float | None
+) -> None:
+    """Print what was paid, what the optimum would have been, and where the difference went.
+
+    The log knows each request's own cost; the rent of the instances is not in it. `gpu_hours` says how many
+    instance-hours were paid for; without it the report takes a minute with a GPU answer as a rented one.
+    """
+    logged, rows = read_log(path, options)
+    trace = from_times(path.name, np.array([one.at_s for one in logged]), seed=options.seed)
+    optimum, _, lookahead = bounds(scenario, trace)
+    rent = scenario.economics.gpu_hour
+    minutes = {int(one.at_s // 60) for one in logged if one.path == "gpu"}
+    hours = len(minutes) / 60.0 if gpu_hours is None else gpu_hours
+    missed = sum(one.degraded for one in logged) * scenario.economics.missed_escalation_usd
+    requests_usd = sum(one.cost_usd for one in logged)
+    paid = requests_usd + hours * rent + missed
+    body = {
+        "requests": len(logged),
+        "from": min(one.at_s for one in logged),
+        "duration_s": trace.duration_s,
+        "paid_usd": paid,
+        "optimum_usd": optimum,
+        "lookahead_usd": lookahead,
+        "regret": paid / optimum,
+        "attainment": sum(one.met for one in logged) / len(logged),
+        "components_usd": {
+            "requests": requests_usd,
+            "gpu": hours * rent,
+            "missed escalations": missed,
+        },
+        "gpu_hours": hours,
+        "gpu_hours_estimated": gpu_hours is None,
+        "gpu_share": sum(one.path == "gpu" for one in logged) / len(logged),
+        "notes": list(rows.summary()),
+    }
+    if as_json:
+        print(json.dumps(body, indent=2))
+        return
+    month = MONTH_S / trace.duration_s
+    print(
+        f"{len(logged):,} requests in {trace.duration_s / 3600:.2f} h: you paid {paid:.4f} USD, "
+        f"{paid / optimum:.2f} × the clairvoyant optimum ({optimum:.4f} USD)."
+    )
+    estimated = ", estimated from the minutes with a GPU answer: --gpu-hours states it"
+    unavoidable = max(0.0, lookahead - optimum)
+    print(
+        f"The difference was {paid - optimum:.4f} USD ({(paid - optimum) * month:,.2f} a month), of which "
+        f"{unavoidable:.4f} is what nobody saves who sees no further than a start-up ahead. Paid for requests "
+        f"{requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h"
+        + (
+            ", estimated from the minutes with a GPU answer: --gpu-hours states it"
+            if gpu_hours is None
+            else ""
+        )
+        + f"), for missed escalations {missed:.4f}."
+    )
+    for note in rows.summary():
+        print(f"note: {note}")
