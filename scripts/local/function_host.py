@@ -8,17 +8,21 @@ to a thousand, a laptop cannot.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from handlers.errors import LocalCloudError
 from scripts.local import package_store
 from scripts.local.deployed import Deployed, Function
-from scripts.local.sandbox import InitFailed, Invocation, Sandbox
+from scripts.local.sandbox import InitFailed, Invocation, Sandbox, fault
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 300.0
 
@@ -30,13 +34,15 @@ class UnknownFunction(Exception):
 class Pool:
     """The sandboxes of one version of a function."""
 
-    def __init__(self, function: Function, start: Callable[[], Sandbox], max_sandboxes: int) -> None:
+    def __init__(
+        self, function: Function, make: Callable[[], Awaitable[Sandbox]], max_sandboxes: int
+    ) -> None:
         self.function = function
         self.max_sandboxes = max_sandboxes
         self.idle: list[Sandbox] = []
         self.size = 0
         self.cold_starts_ms: deque[float] = deque(maxlen=1000)
-        self._make = start
+        self._make = make
         self._waiters: deque[asyncio.Future[Sandbox]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sandboxes: set[Sandbox] = set()
@@ -51,6 +57,9 @@ class Pool:
                 sandbox = await self._wait()
             except InitFailed as failure:
                 return Invocation(failure.payload, "Unhandled", 0.0)
+            except (OSError, LocalCloudError) as failure:
+                log.exception("no sandbox for %s", self.function.name)
+                return Invocation(fault("Runtime.Unknown", str(failure)), "Unhandled", 0.0)
         first_use = sandbox.last_used_s <= sandbox.started_s
         try:
             outcome = await sandbox.invoke(event, request_id)
@@ -77,12 +86,16 @@ class Pool:
         return await waiter
 
     async def _grow(self) -> None:
-        sandbox = self._make()
-        self._sandboxes.add(sandbox)
+        sandbox: Sandbox | None = None
         try:
+            sandbox = await self._make()
+            self._sandboxes.add(sandbox)
             await sandbox.start()
-        except InitFailed as failure:
-            self._forget(sandbox)
+        except (InitFailed, OSError, LocalCloudError) as failure:
+            if sandbox is None:
+                self.size -= 1
+            else:
+                self._forget(sandbox)
             waiter = self._next_waiter()
             if waiter is not None:
                 waiter.set_exception(failure)
@@ -171,8 +184,10 @@ class FunctionHost:
             self._pools[function.key] = Pool(function, lambda: self._sandbox(function), self._max_sandboxes)
         return self._pools[function.key]
 
-    def _sandbox(self, function: Function) -> Sandbox:
-        package = package_store.fetch(function.code_url, function.code_sha256, self._packages)
+    async def _sandbox(self, function: Function) -> Sandbox:
+        package = await asyncio.to_thread(
+            package_store.fetch, function.code_url, function.code_sha256, self._packages
+        )
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{function.name}.log"
         return Sandbox(function, package, self._runtime, self._environment, log)

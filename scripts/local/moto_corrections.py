@@ -16,6 +16,9 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
 from moto.ssm.models import Parameter
 
+PRESIGNED = "AWSAccessKeyId=local&Signature=local&Expires=9999999999"
+"""AWS's link is presigned too; moto refuses anonymous readers but checks no signature."""
+
 
 def correct_all(endpoint_url: str) -> None:
     """Applies every correction; `endpoint_url` is where this moto serves S3."""
@@ -135,7 +138,7 @@ def serve_function_code(endpoint_url: str) -> None:
                 store.create_bucket(bucket, self.region)
             key = f"{self.code_sha_256.replace('/', '_')}.zip"
             store.put_object(bucket, key, self.code_bytes)
-            answer["Code"]["Location"] = f"{endpoint_url}/{bucket}/{key}"
+            answer["Code"]["Location"] = f"{endpoint_url}/{bucket}/{key}?{PRESIGNED}"
         return answer
 
     replace(LambdaFunction, "get_code", get_code)
