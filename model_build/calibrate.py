@@ -75,7 +75,7 @@ class Calibration:
 
 
 def confidence(logits: Array, temperature: float) -> Array:
-    """Largest probability of softmax(logits / temperature), float32 [N], by the very code that serves it."""
+    """Largest probability of softmax(logits / temperature), float32 [N], by the code that serves it."""
     return score(logits, "classification", temperature).confidence
 
 
@@ -104,7 +104,7 @@ def expected_calibration_error(confidences: Array, correct: Array, bins: int = 1
 
 
 def grid(classes: int) -> Array:
-    """Thresholds fixed before any data is seen, from 1 − 1e-6 down to 1/classes, even in log(1 − t)."""
+    """Thresholds fixed before any data is seen, from 1 − 1e-6 down to 1/classes, even in log(1−t)."""
     return 1.0 - np.geomspace(CLOSEST_TO_ONE, 1.0 - 1.0 / classes, GRID_STEPS)
 
 
@@ -175,8 +175,8 @@ def choose(
         first = tests[0]
         raise BuildError(
             f"calibrate: even at confidence {first.threshold:g} the cascade errs on {first.worse} of {n} "
-            f"examples that the teacher gets right (p = {first.p_value:.3f} > delta {delta:g}); give the threshold split "
-            "more examples, a larger epsilon, or train a better student"
+            f"examples that the teacher gets right (p = {first.p_value:.3f} > delta {delta:g}); give the threshold "
+            "split more examples, a larger epsilon, or train a better student"
         )
     agree = answers == teacher_answers
     curve = tuple(

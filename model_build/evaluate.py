@@ -141,8 +141,8 @@ def confusion_matrix(answers: Array, targets: Array, classes: int) -> tuple[tupl
 def _refuse(max_drop: float, min_accuracy: float | None, cpu: float, gpu: float) -> None:
     if gpu - cpu > max_drop:
         raise BuildError(
-            f"gate: on the test split the cpu variant is {100 * (gpu - cpu):.2f} points below the gpu variant, "
-            f"at most {100 * max_drop:.2f} are allowed; no release is made"
+            f"gate: on the test split the cpu variant is {100 * (gpu - cpu):.2f} points below the gpu "
+            f"variant, at most {100 * max_drop:.2f} are allowed; no release is made"
         )
     if min_accuracy is not None and cpu < min_accuracy:
         raise BuildError(

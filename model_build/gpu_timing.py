@@ -30,7 +30,8 @@ def time_program(path: Path, tensors: Sequence[Array], batch_sizes: Sequence[int
     with tempfile.TemporaryDirectory() as folder:
         inputs = save_inputs(tensors, Path(folder) / "inputs.npz")
         done = subprocess.run(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "model_build.gpu_timing", str(path.resolve()), str(inputs), json.dumps(list(batch_sizes))],
+            [sys.executable, "-m", "model_build.gpu_timing", str(path.resolve()), str(inputs),
+             json.dumps(list(batch_sizes))],
             capture_output=True, text=True, cwd=ROOT, check=False,
         )  # fmt: skip
     if done.returncode != 0:
@@ -54,7 +55,7 @@ def main() -> None:
             batch = [torch.from_numpy(np.resize(array, (size, *array.shape[1:]))) for array in rows]
             module(*batch)
             times: list[float] = []
-            until = time.perf_counter() + 0.4
+            until = time.perf_counter() + 0.2
             while len(times) < 5 or (time.perf_counter() < until and len(times) < 2000):
                 begun = time.perf_counter()
                 module(*batch)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 MB_PER_VCPU = 1769
-MEMORIES_MB = (256, 512, 768, 1024, 1536, 1769, 2048, 3008, 3538, 5307, 7076, 10240)
+MEMORIES_MB = (256, 512, 768, 1024, 1769, 2048, 3008, 3538, 5307, 10240)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """One fresh process: imports (numpy, onnxruntime), session, first run, memory, then warm runs by batch."""
+    """One fresh process: imports (numpy, onnxruntime), session, first run, memory, warm runs by batch."""
 
     import_ms: float
     session_ms: float

@@ -130,7 +130,7 @@ def _row(
     if share <= cores:
         with cpu_quota(share) as group:
             if group is not None:
-                measured = time_graph(graph, inputs, (1,), usable, level, seconds=0.4, cgroup=group)
+                measured = time_graph(graph, inputs, (1,), usable, level, seconds=0.25, cgroup=group)
     if measured is not None:
         timing, init_ms = measured.batch_ms[1], measured.init_ms
         p50, p95, p99, mean = timing.p50, timing.p95, timing.p99, timing.mean

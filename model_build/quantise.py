@@ -8,10 +8,11 @@ x86's VPMADDUBSW saturate 16-bit sums and the answers are silently wrong; it cos
 
 from __future__ import annotations
 
+import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,17 +178,17 @@ def quantised_operators(model: onnx.ModelProto) -> dict[str, int]:
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]  # the base class is untyped
-    """Calibration examples, sixteen at a time."""
+    """Calibration examples in batches of sixteen."""
 
     def __init__(self, names: Sequence[str], tensors: Sequence[Array]) -> None:
         rows = min(len(tensors[0]), CALIBRATION_ROWS)
+        size = min(rows, 16)
+        # Whole batches only: the percentile method wants arrays of one shape.
+        starts = range(0, rows - size + 1, size)
         self._batches = iter(
             [
-                {
-                    n: np.ascontiguousarray(t[start : min(start + 16, rows)])
-                    for n, t in zip(names, tensors, strict=True)
-                }
-                for start in range(0, rows, 16)
+                {name: np.ascontiguousarray(t[s : s + size]) for name, t in zip(names, tensors, strict=True)}
+                for s in starts
             ]
         )
 
@@ -236,6 +237,7 @@ def _quiet() -> Iterator[None]:
     """The quantiser logs advice about steps that are taken here anyway."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(logging.NOTSET)
