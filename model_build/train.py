@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -317,11 +317,12 @@ def train_student(work: Work) -> Trained:
 
 
 def train_reference(work: Work) -> Trained | None:
-    """The recipe's reference network, for a row of its own in the report."""
+    """The recipe's reference network as a textbook trains it, without augmentation, for a row of its own."""
     if work.recipe.reference is None:
         return None
     training = work.recipe.reference_training or work.recipe.student_training
-    return _train(work, work.recipe.reference, training, "reference")
+    plain = replace(work, recipe=replace(work.recipe, augment=None))
+    return _train(plain, work.recipe.reference, training, "reference")
 
 
 _ALWAYS = ("task", "labels", "loss", "metric", "augment", "seed")

@@ -153,7 +153,7 @@ RECIPE = Recipe(
     teacher_training=Training(epochs=12, batch_size=128, learning_rate=4e-3, average=0.998, precision="bf16"),
     student_training=Training(epochs=15, batch_size=128, learning_rate=1e-2, average=0.998, precision="bf16"),
     reference_training=Training(
-        epochs=5, batch_size=64, learning_rate=1e-3, schedule="constant", precision="bf16"
+        epochs=5, batch_size=128, learning_rate=1e-3, schedule="constant", precision="bf16"
     ),
     distillation=Distillation(temperature=3.0, weight=0.8),
     pruning=Pruning(

@@ -81,8 +81,8 @@ def _print_summary(told: Mapping[str, Any], folder: str) -> None:
         bound = told["guarantee"]
         console.print(
             f"below confidence {told['threshold']:.4f} the GPU is asked: {told['escalation_share']:.2%} of "
-            f"requests, cascade {told['cascade_accuracy']:.4f}; with probability {1 - bound['delta']:.0%} its "
-            f"error exceeds the teacher's by at most {bound['epsilon']:.1%}",
+            f"requests, cascade {told['cascade_accuracy']:.4f}; with probability {1 - bound['delta']:.0%} "
+            f"its error exceeds the teacher's by at most {bound['epsilon']:.1%}",
             soft_wrap=True,
         )
     console.print(f"release: {folder}", soft_wrap=True, markup=False)
