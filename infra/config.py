@@ -84,6 +84,9 @@ class Budget(Section):
 
     usd: Annotated[float, Field(gt=0, le=1e6, description="USD above 0, at most 1000000")]
     window: Literal["hour", "day", "month"] = "day"
+    caller_usd: Annotated[
+        float | None, Field(gt=0, le=1e6, description="USD above 0 for each caller, at most 1000000")
+    ] = None
 
 
 class Training(Section):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 
-from .latency import Quantiles
+from .latency import BatchTable, Quantiles
 from .snapshot import GpuCapacity, Latencies
 
 MAX_ROWS = 4096
@@ -22,7 +22,8 @@ class Forecast:
 
     `cpu` includes the hop and the cold starts where the router is a front, and the cold start of this
     sandbox where it is not; `cpu_billed_ms` is the mean time that the model's function is billed for.
-    `cascade` is the CPU's time and the GPU's together.
+    `cascade` is the CPU's time and the GPU's together. `gpu_chunk`: the most items to put into one call
+    to the endpoint, so that instances share a large batch where that is faster.
     """
 
     cpu: Quantiles
@@ -36,20 +37,25 @@ class Forecast:
     gpu_mean_ms: float
     cascade: Quantiles | None
     cascade_ms: float
+    gpu_chunk: int
 
 
-def forecast(latencies: Latencies, items: int, attainment: float, cold: bool, split: bool) -> Forecast:
-    """Return the row for these, from memory where it was asked for before."""
-    key = (items, attainment, cold, split)
+def forecast(
+    latencies: Latencies, items: int, attainment: float, cold: bool, split: bool, lanes: int
+) -> Forecast:
+    """Return the row for these, from memory where it was asked for before; `lanes` are ready instances."""
+    key = (items, attainment, cold, split, lanes if items > 1 else 1)
     row = latencies.rows.get(key)
     if row is None:
         if len(latencies.rows) >= MAX_ROWS:
             latencies.rows.clear()
-        row = latencies.rows[key] = _forecast(latencies, items, attainment, cold, split)
+        row = latencies.rows[key] = _forecast(latencies, items, attainment, cold, split, lanes)
     return row
 
 
-def _forecast(latencies: Latencies, items: int, attainment: float, cold: bool, split: bool) -> Forecast:
+def _forecast(
+    latencies: Latencies, items: int, attainment: float, cold: bool, split: bool, lanes: int
+) -> Forecast:
     warm = latencies.cpu.curve(items)
     if split:
         service = warm.mixed(latencies.cpu_cold.curve(items), latencies.cold_share)
@@ -58,7 +64,9 @@ def _forecast(latencies: Latencies, items: int, attainment: float, cold: bool, s
     else:
         cpu = latencies.cpu_cold.curve(items) if cold else warm
         billed_ms = cpu.mean_ms()
-    gpu = None if latencies.gpu is None else latencies.gpu.curve(items)
+    gpu, chunk = None, items
+    if latencies.gpu is not None:
+        chunk, gpu = chunked(latencies.gpu, items, max(lanes, 1), attainment)
     cascade = None if gpu is None else cpu.plus(gpu)
     return Forecast(
         cpu=cpu,
@@ -72,7 +80,23 @@ def _forecast(latencies: Latencies, items: int, attainment: float, cold: bool, s
         gpu_mean_ms=inf if gpu is None else gpu.mean_ms(),
         cascade=cascade,
         cascade_ms=inf if cascade is None else cascade.at(attainment),
+        gpu_chunk=chunk,
     )
+
+
+def chunked(table: BatchTable, items: int, lanes: int, q: float) -> tuple[int, Quantiles]:
+    """Return the size of chunk in which `items` are soonest done by `lanes` in parallel, and how soon.
+
+    Whole, or in chunks of one of the table's sizes; each lane does its chunks one after the other.
+    """
+    whole = min(items, table.sizes[-1])
+    best, soonest = whole, table.curve(items)
+    for size in (*(size for size in table.sizes if size < whole), whole):
+        rounds = ceil(ceil(items / size) / lanes)
+        curve = table.curve(size).times(float(rounds))
+        if curve.at(q) < soonest.at(q):
+            best, soonest = size, curve
+    return best, soonest
 
 
 def batch_ms(gpu: GpuCapacity, items: float) -> float:

@@ -13,7 +13,7 @@ from .forecast import Forecast, forecast
 from .select import SELECTORS
 from .snapshot import Snapshot, Topology
 from .types import Decision, Local, OnMiss, Option, Path, Quality, Reason, Request
-from .weigh import SEVERITY, Need, need_of, weigh
+from .weigh import SEVERITY, Need, Weighed, need_of, weigh
 
 STANDBY_MARGIN_MS = 5.0
 HEDGE_TAIL = 0.05
@@ -25,9 +25,11 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
     """Return how to serve `request`, and why; `now` is in seconds on the clock of the local breakers."""
     latencies = local.latencies or snapshot.latencies
     split = snapshot.topology is Topology.SPLIT
-    row = forecast(latencies, request.items, request.attainment, local.cold, split)
+    lanes = 1 if snapshot.gpu is None else snapshot.gpu.ready
+    row = forecast(latencies, request.items, request.attainment, local.cold, split, lanes)
     need = need_of(request, snapshot)
-    options, queue = weigh(request, snapshot, local, row, need, now)
+    weighed = weigh(request, snapshot, local, row, need, now)
+    options = weighed.options
     for budget in local.budgets:
         if budget.spent_usd >= budget.limit_usd:
             return _refused(request, options, Reason.BUDGET_EXHAUSTED, budget.resets_in_s)
@@ -38,7 +40,7 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
             return _refused(request, options, Reason.NO_FEASIBLE_PATH_REFUSED, wait_s)
         if reason is not Reason.FORCED:
             reason = Reason.NO_FEASIBLE_PATH_BEST_EFFORT
-    return _carried_out(request, snapshot, local, row, need, options, chosen, reason, queue, now)
+    return _carried_out(request, snapshot, local, row, need, weighed, chosen, reason, now)
 
 
 def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> tuple[Option, Reason]:
@@ -86,12 +88,13 @@ def _carried_out(
     local: Local,
     row: Forecast,
     need: Need,
-    options: tuple[Option, ...],
+    weighed: Weighed,
     chosen: Option,
     reason: Reason,
-    queue: float,
     now: float,
 ) -> Decision:
+    options, queue = weighed.options, weighed.queue_ms
+    cost_usd = chosen.cost_usd
     on_gpu = chosen.path is Path.GPU
     remaining = request.latency_slo_ms - request.elapsed_ms
     forced_cpu = request.path is Path.CPU
@@ -112,13 +115,14 @@ def _carried_out(
         after = row.gpu_p95_ms + queue
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
+            cost_usd += HEDGE_TAIL * weighed.marginal_usd
     heavy = need.heavy or request.path is Path.GPU
     return Decision(
         chosen.path,
         reason,
         options,
         chosen.predicted_ms,
-        chosen.cost_usd,
+        cost_usd,
         request.latency_slo_ms,
         need.threshold if chosen.escalates else None,
         row.gpu_ms + queue,
@@ -128,7 +132,7 @@ def _carried_out(
         standby_after,
         heavy,
         hedge_after,
-        request.items,
+        row.gpu_chunk,
         True,
         None,
         not on_gpu and _shadowed(request, snapshot),

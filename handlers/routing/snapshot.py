@@ -43,7 +43,7 @@ class Latencies:
     init_ms: float = 0.0
     cold_share: float = 0.0
     gpu_in_flight_seen: float = 0.0
-    rows: dict[tuple[int, float, bool, bool], Any] = field(
+    rows: dict[tuple[int, float, bool, bool, int], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from .forecast import Forecast, queue_ms, saturated
 from .snapshot import Cascade, GpuCapacity, Snapshot, Topology
@@ -58,6 +59,15 @@ class Need:
     confidence: float
 
 
+class Weighed(NamedTuple):
+    """The options, the CPU alone first; the wait in ms predicted at the endpoint, and the marginal price of
+    one more call there in USD."""
+
+    options: tuple[Option, ...]
+    queue_ms: float
+    marginal_usd: float
+
+
 NOTHING = Need(None, False, 0.0, 0.0)
 
 
@@ -88,8 +98,8 @@ def _on_curve(cascade: Cascade | None, floor: float, snapshot: Snapshot) -> tupl
 
 def weigh(
     request: Request, snapshot: Snapshot, local: Local, row: Forecast, need: Need, now: float
-) -> tuple[tuple[Option, ...], float]:
-    """Return the options (CPU alone first) and the queueing in ms that was predicted at the endpoint."""
+) -> Weighed:
+    """Return every option with its latency, cost and quality, and what speaks against it."""
     economics, gpu = snapshot.economics, snapshot.gpu
     split = snapshot.topology is Topology.SPLIT
     remaining = request.latency_slo_ms - request.elapsed_ms
@@ -123,7 +133,7 @@ def weigh(
         alone_reason,
     )
     if gpu is None or row.gpu is None:
-        return (alone,), 0.0
+        return Weighed((alone,), 0.0, 0.0)
 
     in_flight = gpu.in_flight if local.gpu_in_flight is None else local.gpu_in_flight
     unavailable = _unavailable(request, gpu, local, in_flight, snapshot.explore_share, now)
@@ -157,7 +167,7 @@ def weigh(
         gpu_reason,
     )
     if need.threshold is None or row.cascade is None:
-        return (alone, on_gpu), queue
+        return Weighed((alone, on_gpu), queue, marginal)
     if request.items == 1:
         cascade_cost = cpu_cost + need.share * gpu_call
     else:
@@ -176,7 +186,7 @@ def weigh(
         reason is Reason.FEASIBLE,
         reason,
     )
-    return (alone, cascade, on_gpu), queue
+    return Weighed((alone, cascade, on_gpu), queue, marginal)
 
 
 def _objection(
