@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from handlers.errors import InvalidConfig
 
@@ -18,8 +17,7 @@ MB_PER_VCPU = 1769
 """Lambda gives a function one vCPU at this memory size (AWS, "Configure Lambda function memory")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What one function is: its model, its role, its objective and where its shared state is.
 
     `endpoint` empty: no GPU path. `table` empty: no shared store. `economics` and `budget` are the raw JSON

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,15 +76,27 @@ class Running:
 
 
 class EventualGpu:
-    """The endpoint's client while it is still being made: importing boto3 must not delay a cold start."""
+    """The endpoint's client, made in the background when first asked for.
 
-    def __init__(self, client: Future[GpuPath]) -> None:
-        self._client = client
+    Importing boto3 takes longer than a whole cold start without it, so neither init nor an answer waits for
+    it unless that answer needs the GPU.
+    """
+
+    def __init__(self, pool: Executor, make: Callable[[], GpuPath]) -> None:
+        self._pool = pool
+        self._make = make
+        self._client: Future[GpuPath] | None = None
+
+    def warm(self) -> Future[GpuPath]:
+        """Begin making the client, once."""
+        if self._client is None:
+            self._client = self._pool.submit(self._make)
+        return self._client
 
     def infer(self, arrays: Sequence[NDArray[Any]], timeout_s: float, priority: str) -> NDArray[np.float32]:
         """As `GpuPath.infer`; waits for the client within the same timeout."""
         try:
-            client = self._client.result(timeout_s)
+            client = self.warm().result(timeout_s)
         except TimeoutError as error:
             raise EndpointTimeout("the endpoint's client was not ready before the deadline") from error
         return client.infer(arrays, timeout_s, priority)
@@ -107,7 +119,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     def gpu(served: Served) -> GpuPath | None:
         if not settings.endpoint:
             return None
-        return EventualGpu(pool.submit(_endpoint, settings, served))
+        return EventualGpu(pool, lambda: _endpoint(settings, served))
 
     ports = Ports(_cpu, gpu, pool, clock, telemetry.observe)
     service = Service(settings, holder, Sandbox(), ports)

