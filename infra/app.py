@@ -36,7 +36,8 @@ def make_stacks(app: cdk.App, deployment: Deployment) -> list[cdk.Stack]:
     stacks = [storage, training, *endpoints, api, control, observability]
     for stack in stacks[1:]:
         stack.add_stack_dependency(storage)
-    control.add_stack_dependency(api, "reads the API's id")
+    for reader in (control, observability):
+        reader.add_stack_dependency(api, "reads the API's id")
     for endpoint in endpoints:
         endpoint.add_stack_dependency(training, "the image is built by its project")
     for stack in stacks:

@@ -24,6 +24,14 @@ class Deployment:
     prices: PriceTable
     target: Target
 
+    @property
+    def restrained_roles(self) -> list[str]:
+        """The roles that the budget keeps from spending on GPUs at its limit."""
+        names, models = self.names, self.models
+        fronts = [f"{model}-front" for model, wanted in models.items() if wanted.topology != "colocated"]
+        machines = [f"{model}-training" for model in models]
+        return [names.role(part) for part in (*models, *fronts, *machines)]
+
     @classmethod
     def of(cls, config: Config, stage: str) -> Deployment:
         """The deployment of `stage`; InvalidConfig if there is no such stage.

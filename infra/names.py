@@ -64,6 +64,15 @@ class Names:
         """The SSM parameter that holds the API's id, for the stacks that watch and move it."""
         return f"/turnout/{self.stage}/api/id"
 
+    @property
+    def alarms(self) -> str:
+        """The SNS topic that every alarm, failed training and budget warning goes to."""
+        return f"{self.prefix}-alarms"
+
+    def role(self, part: str) -> str:
+        """An IAM role that another stack must find by name, such as that of a function."""
+        return f"{self.prefix}-{part}"
+
     def packages(self, model: str) -> str:
         """The SageMaker model package group of a model."""
         return f"{self.prefix}-{model}"

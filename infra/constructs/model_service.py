@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_codedeploy as codedeploy
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.constructs.function import TurnoutFunction
@@ -79,7 +81,11 @@ class ModelService(Construct):
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        codedeploy.LambdaDeploymentGroup(
+        stack = cdk.Stack.of(self)
+        topic_arn = stack.format_arn(service="sns", resource=self._deployment.names.alarms)
+        topic = sns.Topic.from_topic_arn(self, f"{construct_id}Topic", topic_arn)
+        alarm.add_alarm_action(actions.SnsAction(topic))
+        group = codedeploy.LambdaDeploymentGroup(
             self,
             f"{construct_id}Rollout",
             application=self._application,
@@ -91,4 +97,13 @@ class ModelService(Construct):
                 deployment_in_alarm=True, failed_deployment=True, stopped_deployment=True
             ),
         )
+        resource = group.node.default_child
+        if isinstance(resource, codedeploy.CfnDeploymentGroup):
+            resource.trigger_configurations = [
+                codedeploy.CfnDeploymentGroup.TriggerConfigProperty(
+                    trigger_name="rollbacks",
+                    trigger_events=["DeploymentFailure", "DeploymentRollback"],
+                    trigger_target_arn=topic_arn,
+                )
+            ]
         return alarm

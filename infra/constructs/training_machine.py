@@ -40,7 +40,7 @@ class TrainingMachine(Construct):
             retention=logs.RetentionDays[RETENTION[deployment.settings.log_retention_days]],
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
-        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        role = iam.Role(self, "Role", role_name=name, assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         for statement in _grants(stack, names, builder_arn, trainer.role_arn):
             role.add_to_policy(statement)
         self.machine = sfn.StateMachine(

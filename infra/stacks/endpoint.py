@@ -10,6 +10,7 @@ from constructs import Construct
 from infra.config import Gpu
 from infra.constructs.gpu_endpoint import GpuEndpoint
 from infra.constructs.gpu_image import image_uri
+from infra.constructs.gpu_scaling import GpuScaling
 from infra.deployment import Deployment
 from infra.names import VARIANT
 from infra.stacks.storage import NO_RELEASE
@@ -55,7 +56,9 @@ class EndpointStack(cdk.Stack):
             role=self._role(bucket, gpu),
             alarms=self._alarms(names.endpoint(model)),
         )
-        for resource in endpoint.resources:
+        scaling = GpuScaling(self, "Scaling", name=names.endpoint(model), gpu=gpu)
+        scaling.target.add_resource_dependency(endpoint.resources[-1])
+        for resource in (*endpoint.resources, *scaling.resources):
             resource.cfn_options.condition = has_release
         cdk.CfnOutput(self, "ServedRelease", value=release.value_as_string)
         cdk.CfnOutput(
@@ -122,6 +125,7 @@ class EndpointStack(cdk.Stack):
     def _alarms(self, endpoint: str) -> list[cloudwatch.CfnAlarm]:
         """What takes a rollout back: server errors, or a p99 above the model's whole objective."""
         slo_us = 1000 * self.deployment.models[self.model].latency_slo_ms
+        topic = self.format_arn(service="sns", resource=self.deployment.names.alarms)
         dimensions = [
             cloudwatch.CfnAlarm.DimensionProperty(name="EndpointName", value=endpoint),
             cloudwatch.CfnAlarm.DimensionProperty(name="VariantName", value=VARIANT),
@@ -140,6 +144,7 @@ class EndpointStack(cdk.Stack):
             threshold=5,
             comparison_operator="GreaterThanOrEqualToThreshold",
             treat_missing_data="notBreaching",
+            alarm_actions=[topic],
         )
         latency = cloudwatch.CfnAlarm(
             self,
@@ -155,5 +160,6 @@ class EndpointStack(cdk.Stack):
             threshold=slo_us,
             comparison_operator="GreaterThanThreshold",
             treat_missing_data="notBreaching",
+            alarm_actions=[topic],
         )
         return [errors, latency]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
@@ -46,6 +49,7 @@ class StorageStack(cdk.Stack):
                 model_package_group_name=names.packages(model),
                 model_package_group_description=f"the registered releases of {model}",
             ).apply_removal_policy(self.keep)
+        self._topic(names.alarms, deployment.settings.alarm_email)
         cdk.CfnOutput(self, "Bucket", value=self.bucket.bucket_name)
         first = next(iter(deployment.models))
         cdk.CfnOutput(
@@ -54,6 +58,22 @@ class StorageStack(cdk.Stack):
             value=f"turnout release push {first} --stage {deployment.stage}",
             description="upload a release, then deploy the other stacks",
         )
+
+    def _topic(self, name: str, email: str | None) -> None:
+        """Where every alarm of the stage goes; CloudWatch and Budgets publish to it."""
+        topic = sns.Topic(self, "Alarms", topic_name=name, enforce_ssl=True)
+        for service in ("cloudwatch", "budgets"):
+            topic.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid=f"From{service.title()}",
+                    actions=["sns:Publish"],
+                    principals=[iam.ServicePrincipal(f"{service}.amazonaws.com")],
+                    resources=[topic.topic_arn],
+                    conditions={"StringEquals": {"aws:SourceAccount": self.account}},
+                )
+            )
+        if email:
+            topic.add_subscription(subscriptions.EmailSubscription(email))
 
     def _key(self) -> kms.Key:
         return kms.Key(

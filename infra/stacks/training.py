@@ -9,7 +9,6 @@ from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as assets
-from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.constructs.builder import NOT_SOURCE, Builder
@@ -38,9 +37,6 @@ class TrainingStack(cdk.Stack):
         super().__init__(scope, name, env=env, description="turnout: training, compression, release")
         self._deployment = deployment
         names = deployment.names
-        self.topic = sns.Topic(self, "Failures", topic_name=f"{names.prefix}-training", enforce_ssl=True)
-        if deployment.settings.alarm_email:
-            cdk.aws_sns_subscriptions.EmailSubscription(deployment.settings.alarm_email).bind(self.topic)
         source = assets.Asset(self, "Source", path=str(ROOT), exclude=NOT_SOURCE)
         self._images(source)
         self._builder(source)
@@ -74,7 +70,7 @@ class TrainingStack(cdk.Stack):
             builder=names.builder,
             alias=f"{names.function(model)}:{ALIAS}",
             packages=names.packages(model),
-            topic_arn=self.topic.topic_arn,
+            topic_arn=self.format_arn(service="sns", resource=names.alarms),
         )
 
     def _images(self, source: assets.Asset) -> None:

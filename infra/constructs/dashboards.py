@@ -1,0 +1,152 @@
+"""Two dashboards: what the business asks (money, promises, quality) and what an operator asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+from infra import metrics
+from infra.config import Model
+from infra.names import Names
+
+WIDTH = 8
+
+
+class Dashboards(Construct):
+    """`{prefix}-business` and `{prefix}-operations`; one row a model in each."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        names: Names,
+        models: Mapping[str, Model],
+        monthly_limit_usd: float,
+        api_id: str,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        business = self._dashboard("Business", f"{names.prefix}-business")
+        operations = self._dashboard("Operations", f"{names.prefix}-operations")
+        business.add_widgets(
+            cloudwatch.TextWidget(markdown=f"Limit: {monthly_limit_usd:g} USD a month.", width=24, height=1)
+        )
+        for name, model in models.items():
+            business.add_widgets(*_business(name, model))
+            operations.add_widgets(*_operations(names, name, model))
+        operations.add_widgets(*_front_door(names, api_id))
+
+    def _dashboard(self, construct_id: str, name: str) -> cloudwatch.Dashboard:
+        return cloudwatch.Dashboard(
+            self, construct_id, dashboard_name=name, default_interval=cdk.Duration.hours(6)
+        )
+
+
+def _graph(
+    title: str,
+    left: list[cloudwatch.IMetric],
+    right: list[cloudwatch.IMetric] | None = None,
+    line: float | None = None,
+) -> cloudwatch.GraphWidget:
+    lines = [] if line is None else [cloudwatch.HorizontalAnnotation(value=line, label="objective")]
+    return cloudwatch.GraphWidget(
+        title=title, left=left, right=right or [], left_annotations=lines, width=WIDTH, height=6
+    )
+
+
+def _business(name: str, model: Model) -> list[cloudwatch.IWidget]:
+    hour = cdk.Duration.hours(1)
+    return [
+        _graph(
+            f"{name}: USD per 1000 requests",
+            [metrics.usd_per_thousand(name, "cpu"), metrics.usd_per_thousand(name, "gpu")],
+        ),
+        _graph(f"{name}: attainment", [metrics.control("Attainment", name)], line=model.attainment),
+        _graph(
+            f"{name}: spend (USD a minute) and regret",
+            [metrics.control("SpendUsd", name, "Sum")],
+            [metrics.control("Regret", name)],
+        ),
+        _graph(
+            f"{name}: drift",
+            [metrics.escalated_share(name), metrics.control("CalibrationError", name)],
+            [metrics.control("MissedEscalations", name, "Sum")],
+        ),
+        _graph(
+            f"{name}: requests an hour by path",
+            [metrics.request("Cost", name, path, "SampleCount", hour) for path in ("cpu", "gpu")],
+        ),
+        _graph(
+            f"{name}: degraded answers",
+            [metrics.request("Degraded", name, path) for path in ("cpu", "gpu")],
+        ),
+    ]
+
+
+def _operations(names: Names, name: str, model: Model) -> list[cloudwatch.IWidget]:
+    function = names.function(name)
+    widgets: list[cloudwatch.IWidget] = [
+        _graph(
+            f"{name}: latency p50 and p99, ms",
+            [
+                metrics.request("Latency", name, path, stat)
+                for path in ("cpu", "gpu")
+                for stat in ("p50", "p99")
+            ],
+            line=model.latency_slo_ms,
+        ),
+        _graph(
+            f"{name}: errors, throttles, cold starts",
+            [metrics.function("Errors", function), metrics.function("Throttles", function)],
+            [metrics.function("InitDuration", function, "SampleCount")],
+        ),
+        _graph(
+            f"{name}: attempts and prediction error",
+            [metrics.request("Attempts", name, path, "Average") for path in ("cpu", "gpu")],
+            [metrics.request("PredictionError", name, path, "p90") for path in ("cpu", "gpu")],
+        ),
+    ]
+    if model.gpu:
+        endpoint = names.endpoint(name)
+        widgets += [
+            _graph(
+                f"{name}: GPU instances and queue",
+                [metrics.control("InstancesReady", name)],
+                [metrics.endpoint("ConcurrentRequestsPerModel", endpoint, "Maximum")],
+            ),
+            _graph(
+                f"{name}: GPU latency, µs",
+                [metrics.endpoint("ModelLatency", endpoint, stat) for stat in ("p50", "p99")],
+            ),
+            _graph(
+                f"{name}: GPU errors; no capacity (breaker opens)",
+                [
+                    metrics.endpoint("Invocation4XXErrors", endpoint),
+                    metrics.endpoint("Invocation5XXErrors", endpoint),
+                ],
+                [metrics.endpoint("NoCapacityInvocationFailures", endpoint)],
+            ),
+        ]
+    return widgets
+
+
+def _front_door(names: Names, api_id: str) -> list[cloudwatch.IWidget]:
+    return [
+        _graph(
+            "API: requests and errors",
+            [metrics.api("Count", api_id)],
+            [metrics.api(f"{n}xx", api_id) for n in "45"],
+        ),
+        _graph(
+            "API: latency, ms",
+            [metrics.api("Latency", api_id, "p99"), metrics.api("IntegrationLatency", api_id, "p99")],
+        ),
+        _graph(
+            "control loop",
+            [metrics.function("Duration", names.control, "Maximum")],
+            [metrics.function("Errors", names.control)],
+        ),
+    ]
