@@ -8,9 +8,11 @@ goes on along the last segment. Nothing here works with means, except `Quantiles
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import ceil, exp, inf, log
+from operator import add
 
 LEVELS: tuple[float, ...] = (0.01, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 _U = tuple(-log(1.0 - q) for q in LEVELS)
@@ -34,6 +36,11 @@ class Quantiles:
         return cls((ms,) * len(LEVELS))
 
     @classmethod
+    def rising(cls, ms: Iterable[float]) -> Quantiles:
+        """Return a curve through values that rise but for rounding."""
+        return cls(tuple(accumulate(ms, max)))
+
+    @classmethod
     def from_percentiles(cls, p50: float, p95: float, p99: float) -> Quantiles:
         """Fill a curve from three percentiles (ms).
 
@@ -44,7 +51,7 @@ class Quantiles:
         anchors = ((log(2.0), p50), (-log(0.05), p95), (-log(0.01), p99))
         upper = [_along(anchors, u) for u in _U[2:]]
         mirrored = [p50 * p50 / upper[4] if upper[4] else 0.0, p50 * p50 / upper[1] if upper[1] else 0.0]
-        return cls((*mirrored, *upper))
+        return cls.rising((*mirrored, *upper))
 
     def at(self, q: float) -> float:
         """Return the latency in ms that a share `q` (0 <= q < 1) of calls stays within."""
@@ -81,7 +88,7 @@ class Quantiles:
 
     def plus(self, other: Quantiles) -> Quantiles:
         """Add level by level: exact for times that rise together, an overestimate of the tail otherwise."""
-        return Quantiles(tuple(a + b for a, b in zip(self.ms, other.ms, strict=True)))
+        return Quantiles(tuple(map(add, self.ms, other.ms)))
 
     def times(self, factor: float) -> Quantiles:
         """Return the curve of `factor` times the latency."""
@@ -93,7 +100,7 @@ class Quantiles:
             return self
         if share >= 1.0:
             return other
-        return Quantiles(tuple(self._mixed_at(other, share, q) for q in LEVELS))
+        return Quantiles.rising(self._mixed_at(other, share, q) for q in LEVELS)
 
     def _mixed_at(self, other: Quantiles, share: float, q: float) -> float:
         low, high = sorted((self.at(q), other.at(q)))
@@ -157,7 +164,7 @@ class BatchTable:
             return self.curves[i - 1]
         share = (items - self.sizes[i - 1]) / (self.sizes[i] - self.sizes[i - 1])
         low, high = self.curves[i - 1].ms, self.curves[i].ms
-        return Quantiles(tuple(a + (b - a) * share for a, b in zip(low, high, strict=True)))
+        return Quantiles.rising(a + (b - a) * share for a, b in zip(low, high, strict=True))
 
     def plus(self, extra: Quantiles) -> BatchTable:
         """Add the same extra latency (a network hop, say) to every size."""

@@ -62,7 +62,7 @@ def blend(prior: Quantiles, sketch: Sketch) -> Quantiles:
     """Return the prior's curve and the sketch's, weighted by `PRIOR_CALLS` and the calls seen."""
     share = sketch.count / (PRIOR_CALLS + sketch.count)
     seen = sketch.curve()
-    return Quantiles(tuple(a + (b - a) * share for a, b in zip(prior.ms, seen.ms, strict=True)))
+    return Quantiles.rising(a + (b - a) * share for a, b in zip(prior.ms, seen.ms, strict=True))
 
 
 def with_model_latency(
@@ -83,7 +83,7 @@ def with_model_latency(
     seen = Quantiles.from_percentiles(*model_ms).plus(network)
     share = calls / (PRIOR_CALLS + calls)
     before = gpu.curve(1)
-    after = Quantiles(tuple(a + (b - a) * share for a, b in zip(before.ms, seen.ms, strict=True)))
+    after = Quantiles.rising(a + (b - a) * share for a, b in zip(before.ms, seen.ms, strict=True))
     factor = after.at(0.5) / before.at(0.5) if before.at(0.5) > 0.0 else 1.0
     curves = (after, *(curve.times(factor) for curve in gpu.curves[1:]))
     return replace(latencies, gpu=BatchTable(gpu.sizes, curves))

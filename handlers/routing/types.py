@@ -183,8 +183,8 @@ class Decision:
     that was not escalated is degraded, because of `degraded_reason`. On the GPU path `standby` says that a
     CPU answer must be ready: to be started `standby_after_ms` after the decision (0: at once), sent when the
     GPU fails or the deadline nears; it is degraded iff `standby_degrades`. `hedge_after_ms`: when a second
-    call to the GPU may be made. `chunk_items`: the most items to put into one call there. Not `admitted`: refuse,
-    `retry_after_s` says when to come back, `reason` whether by load (503) or by budget (429).
+    call to the GPU may be made. `chunk_items`: the most items to put into one call there. Not
+    `admitted`: refuse, `retry_after_s` says when to come back, `reason` if by load (503) or budget (429).
     """
 
     path: Path
