@@ -28,7 +28,9 @@ logger = logging.getLogger("turnout.gpu")
 def count_gpus() -> int:
     """How many GPUs PyTorch sees; asked in a process of its own, since the front never loads PyTorch."""
     code = "import torch; print(torch.cuda.device_count())"
-    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)  # noqa: S603  our own interpreter and code
+    return int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    )  # noqa: S603  our own interpreter and code
 
 
 async def serve(settings: Settings) -> None:
@@ -42,7 +44,9 @@ async def serve(settings: Settings) -> None:
         return Connection(house.service, house.arena, connections, settings.max_body_bytes)
 
     try:
-        server = await loop.create_server(connect, settings.host, settings.port, backlog=1024, reuse_address=True)
+        server = await loop.create_server(
+            connect, settings.host, settings.port, backlog=1024, reuse_address=True
+        )
     except OSError as error:
         raise LocalCloudError(f"port {settings.port}: {error.strerror or error}") from error
     stop = asyncio.Event()
@@ -82,7 +86,9 @@ async def _sweep(connections: set[Connection], house: House, settings: Settings)
         now = asyncio.get_running_loop().time()
         for connection in list(connections):
             if connection.receiving and now - connection.last_byte > settings.body_timeout_s:
-                house.service.on_bad(connection, 408, f"no byte of the request for {settings.body_timeout_s:g} s")
+                house.service.on_bad(
+                    connection, 408, f"no byte of the request for {settings.body_timeout_s:g} s"
+                )
 
 
 async def _report(house: House, every_s: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import tempfile
 
 
@@ -49,7 +48,7 @@ def open_shared(fd: int) -> memoryview:
 
 
 def _anonymous_file() -> int:
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):
         return os.memfd_create("turnout-gpu")
     descriptor, path = tempfile.mkstemp(prefix="turnout-gpu-")
     os.unlink(path)

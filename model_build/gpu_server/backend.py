@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.export.passes import move_to_device_pass
 
 from model_build.gpu_server import program
 from model_build.gpu_server.spec import GraphSpec
@@ -58,8 +59,12 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
         from model_build.gpu_server.ahead_of_time import compile_program
 
         return compile_program(exported, device, precision)
-    module = exported.module().to(device)
-    forward: Forward = torch.compile(module, dynamic=False) if engine == "compile" else module
+    if device.type != "cpu":
+        exported = move_to_device_pass(exported, str(device))
+    forward: Forward = exported.module()
+    if engine == "compile":
+        torch._dynamo.config.recompile_limit = 64  # one specialised program for each batch size
+        forward = torch.compile(forward, dynamic=False)
     if precision == "release":
         return forward
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
@@ -121,7 +126,9 @@ def _typed(rows: Array, tensor: Any) -> torch.Tensor:
     return torch.from_numpy(typed)
 
 
-def warm_up(backend: Backend, sizes: Iterable[int], repeats: int = 5, budget_s: float = 10.0) -> dict[int, float]:
+def warm_up(
+    backend: Backend, sizes: Iterable[int], repeats: int = 5, budget_s: float = 10.0
+) -> dict[int, float]:
     """Run every size, smallest first, and return the fastest-half mean time of each in ms.
 
     The first runs of a size (compiling, capturing, allocating) are not counted. Raises what the model raises,
@@ -131,7 +138,8 @@ def warm_up(backend: Backend, sizes: Iterable[int], repeats: int = 5, budget_s: 
     for size in sizes:
         for rows in backend.stage():
             rows[:size] = 0
-        backend.submit(size, size).output()
+        for _ in range(2):  # a backend with two sets of buffers prepares each
+            backend.submit(size, size).output()
         times: list[float] = []
         started = time.perf_counter()
         while len(times) < repeats and (not times or time.perf_counter() - started < budget_s):

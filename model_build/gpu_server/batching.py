@@ -72,7 +72,9 @@ def close_time(waiting: Waiting, curve: Curve, max_wait: float, margin: float) -
     return min(waiting.oldest + max_wait, must_start)
 
 
-def finish_time(now: float, free_at: float, items_ahead: int, items: int, curve: Curve, workers: int) -> float:
+def finish_time(
+    now: float, free_at: float, items_ahead: int, items: int, curve: Curve, workers: int
+) -> float:
     """When a request that joins the queue now would be answered.
 
     The work ahead of it leaves in full batches over `workers`; the request then rides in the batch that its

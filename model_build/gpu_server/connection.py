@@ -64,7 +64,9 @@ class Application(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """The protocol of one client; one request at a time."""
 
-    def __init__(self, application: Application, arena: Arena, registry: set[Connection], max_body: int) -> None:
+    def __init__(
+        self, application: Application, arena: Arena, registry: set[Connection], max_body: int
+    ) -> None:
         self._application = application
         self._arena = arena
         self._registry = registry
@@ -90,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
         self._registry.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """The client is gone: its place is freed."""
         self._registry.discard(self)
         self._transport = None
@@ -100,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         elif not self._held:
             self._free_slot()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next bytes go."""
         if self._exchange is not None and (self._discard or self._body_complete):
             return memoryview(self._scratch_buffer())
@@ -164,7 +166,14 @@ class Connection(asyncio.BufferedProtocol):
         keep = exchange is not None and exchange.head.keep_alive and not self.closing
         self._transport.write(
             b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
-            % (REASONS[status], content_type, len(body), extra, b"" if keep else b"Connection: close\r\n", body)
+            % (
+                REASONS[status],
+                content_type,
+                len(body),
+                extra,
+                b"" if keep else b"Connection: close\r\n",
+                body,
+            )
         )
         if not keep:
             self.close()
@@ -178,7 +187,8 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def _body_complete(self) -> bool:
-        assert self._exchange is not None
+        if self._exchange is None:
+            return False
         return self._filled >= self._head_size + self._exchange.head.length
 
     def _scratch_buffer(self) -> bytearray:
@@ -224,8 +234,8 @@ class Connection(asyncio.BufferedProtocol):
         return None
 
     def _deliver(self, exchange: Exchange) -> None:
-        assert self._slot is not None
-        exchange.body = (self._slot + self._head_size, exchange.head.length)
+        slot = 0 if self._slot is None else self._slot
+        exchange.body = (slot + self._head_size, exchange.head.length)
         self._held = True
         self._application.on_body(exchange)
 

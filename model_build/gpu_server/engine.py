@@ -85,6 +85,7 @@ class Engine:
         self._metrics = metrics
         self._lanes: list[Lane] = []
         self._timer: Timer | None = None
+        self._wake = 0.0
         self._number = 0
         self._idle: deque[Callable[[], None]] = deque()
 
@@ -116,7 +117,9 @@ class Engine:
         if finish + MARGIN_S > deadline:
             self._metrics.refused += 1
             wait_ms, left_ms = (finish - now) * 1000, (deadline - now) * 1000
-            raise Overloaded(f"the answer would take {wait_ms:.1f} ms, {left_ms:.1f} ms are left", finish - now)
+            raise Overloaded(
+                f"the answer would take {wait_ms:.1f} ms, {left_ms:.1f} ms are left", finish - now
+            )
 
     def submit(self, request: Request) -> None:
         """Queue an admitted request."""
@@ -133,12 +136,11 @@ class Engine:
 
     def pump(self) -> None:
         """Send every batch that should leave now, and set the timer for the next."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         now = self._clock.time()
         for late in self.waiting.drop_late(now, self._seconds):
-            late.error = EndpointTimeout(f"the deadline passed after {(now - late.arrived) * 1000:.1f} ms in the queue")
+            late.error = EndpointTimeout(
+                f"the deadline passed after {(now - late.arrived) * 1000:.1f} ms in the queue"
+            )
             self._metrics.dropped += 1
             self._finish(late)
         while (summary := self.waiting.summary()) is not None:
@@ -153,9 +155,21 @@ class Engine:
             if summary.items < self.curve.max_batch and lane.batches:
                 when = max(when, lane.free_at(now) - LEAD_S)
             if when > now:
-                self._timer = self._clock.call_at(when, self.pump)
+                self._wake_at(when)
                 return
             self._dispatch(lane, now)
+
+    def _wake_at(self, when: float) -> None:
+        """Pump again at `when`; a timer that is set for no later than that serves as well."""
+        if self._timer is not None:
+            if self._wake <= when:
+                return
+            self._timer.cancel()
+        self._wake, self._timer = when, self._clock.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.pump()
 
     def _seconds(self, items: int) -> float:
         return self.curve.seconds(min(items, self.curve.max_batch))
@@ -164,7 +178,9 @@ class Engine:
         parts = self.waiting.take(round_down(self.waiting.items, self.curve))
         items = sum(part.count for part in parts)
         self._number += 1
-        batch = Batch(parts, items, lane.outs.pop(), now, max(now, lane.free_at(now)) + self.curve.seconds(items))
+        batch = Batch(
+            parts, items, lane.outs.pop(), now, max(now, lane.free_at(now)) + self.curve.seconds(items)
+        )
         lane.batches[self._number] = batch
         row_bytes = [tensor.row_bytes for tensor in self.spec.inputs]
         places = [
@@ -265,7 +281,9 @@ class Engine:
 def model_error(where: str, text: str, *, blame_input: bool) -> Exception:
     """The error of a request whose item made the model raise: the input's fault when others of its batch passed."""
     if blame_input:
-        return InvalidInput(where, text, "an input that the model can run; the rest of its batch was answered")
+        return InvalidInput(
+            where, text, "an input that the model can run; the rest of its batch was answered"
+        )
     return EndpointFailed(f"the model raised on {where}: {text}")
 
 

@@ -85,7 +85,9 @@ class House:
             document["release"] = engine.spec.release
             document["max_batch"] = engine.curve.max_batch
             document["workers"] = {
-                device: ready["device"] for device, ready in self._crew.ready.items() if device in self._crew.children
+                device: ready["device"]
+                for device, ready in self._crew.ready.items()
+                if device in self._crew.children
             }
         return healthy, document
 
@@ -152,13 +154,17 @@ class House:
             for out in (*lane.outs, *(batch.out for batch in lane.batches.values())):
                 self.arena.release(out)
             if not ready.done():
-                ready.set_result({"failed": f"the worker ended with status {status} while it loaded the model"})
+                ready.set_result(
+                    {"failed": f"the worker ended with status {status} while it loaded the model"}
+                )
             elif not crew.retired:
                 self._on_death(crew, device, lane, status)
 
         orders = crew.loaded.orders
         arguments = (_for_device(orders, device).to_json(), specs.to_json(crew.loaded.spec))
-        child = await Child.start("model_build.gpu_server.worker", arguments, self.arena.fd, on_message, on_exit)
+        child = await Child.start(
+            "model_build.gpu_server.worker", arguments, self.arena.fd, on_message, on_exit
+        )
         crew.children[device] = child
         message = await ready
         if "failed" in message:
@@ -195,13 +201,15 @@ class House:
 
     async def _retire(self, crew: Crew) -> None:
         """Let a crew finish what it has, then end it."""
-        idle = self._loop.create_future()
+        idle = asyncio.Event()
         if crew.engine is not None:
-            crew.engine.on_idle(lambda: idle.done() or idle.set_result(None))
+            crew.engine.on_idle(idle.set)
             try:
-                await asyncio.wait_for(idle, self._settings.drain_s)
+                await asyncio.wait_for(idle.wait(), self._settings.drain_s)
             except TimeoutError:
-                logger.error("not drained after %g s: ending the workers all the same", self._settings.drain_s)
+                logger.error(
+                    "not drained after %g s: ending the workers all the same", self._settings.drain_s
+                )
         crew.retired = True
         await asyncio.gather(*(child.stop() for child in list(crew.children.values())))
 
@@ -225,10 +233,14 @@ def open_release(settings: Settings) -> Loaded:
     spec = specs.from_manifest(manifest)
     profile = manifest.profile.get("gpu", {})
     max_batch = settings.max_batch or int(profile.get("max_batch", 32))
-    max_wait_ms = settings.max_wait_ms if settings.max_wait_ms is not None else float(profile.get("max_wait_ms", 2))
+    max_wait_ms = (
+        settings.max_wait_ms if settings.max_wait_ms is not None else float(profile.get("max_wait_ms", 2))
+    )
     largest = max(spec.output.row_bytes, 1) * max_batch
     if largest > settings.max_body_bytes:
-        raise ReleaseError(f"a batch of {max_batch} answers {largest} bytes; at most {settings.max_body_bytes}")
+        raise ReleaseError(
+            f"a batch of {max_batch} answers {largest} bytes; at most {settings.max_body_bytes}"
+        )
     orders = Orders(
         path=str(folder / variant.file),
         device=settings.device,

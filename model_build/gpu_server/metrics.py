@@ -111,5 +111,8 @@ class Emf:
         units = {"queue_ms": "Milliseconds", "model_ms": "Milliseconds"}
         definitions = [{"Name": name, "Unit": units.get(name, "Count")} for name in values]
         directive = {"Namespace": "turnout", "Dimensions": [["model"]], "Metrics": definitions}
-        document = {"_aws": {"Timestamp": timestamp_ms, "CloudWatchMetrics": [directive]}, "model": self.model}
+        document = {
+            "_aws": {"Timestamp": timestamp_ms, "CloudWatchMetrics": [directive]},
+            "model": self.model,
+        }
         return json.dumps({**document, **values})

@@ -53,4 +53,6 @@ def _refuse_pickled_tensors(path: Path, part: str, config: object) -> None:
     entries = config.get("config", {}) if isinstance(config, dict) else {}
     for tensor, entry in entries.items():
         if entry.get("use_pickle"):
-            raise ReleaseError(f"{path.name}: {part} stores {tensor} as a pickle; export it with plain tensors")
+            raise ReleaseError(
+                f"{path.name}: {part} stores {tensor} as a pickle; export it with plain tensors"
+            )

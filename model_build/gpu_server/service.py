@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 
+import numpy as np
 import orjson
 
 from handlers.errors import (
@@ -59,7 +60,9 @@ class Service:
                 exchange.respond(200, b"text/plain; version=0.0.4", text)
             elif head.path != "/invocations":
                 paths = "GET /ping, POST /invocations, GET /metrics"
-                self._answer(exchange, 404, {"error": f"path: {head.path!r} is not allowed; allowed: {paths}"})
+                self._answer(
+                    exchange, 404, {"error": f"path: {head.path!r} is not allowed; allowed: {paths}"}
+                )
             elif head.method != "POST":
                 self._answer(exchange, 405, {"error": f"method: {head.method} is not allowed; allowed: POST"})
             else:
@@ -118,7 +121,9 @@ class Service:
                 content, answer = wire.encode(
                     engine.spec, request.output, items, binary, request_id, request.nonfinite
                 )
-                timing = f"Server-Timing: queue;dur={request.queue_ms:.3f}, model;dur={request.model_ms:.3f}\r\n"
+                timing = (
+                    f"Server-Timing: queue;dur={request.queue_ms:.3f}, model;dur={request.model_ms:.3f}\r\n"
+                )
                 exchange.respond(200, content, answer, timing.encode())
 
         request = Request(items, offsets, exchange.arrived, deadline, finished, priority)
@@ -138,7 +143,7 @@ class Service:
             raise PayloadTooLarge("inputs", f"{size} bytes as binary", f"at most {room} bytes")
         offsets = []
         for array in values.arrays:
-            self._arena.memory[start : start + array.nbytes] = memoryview(array).cast("B")
+            self._arena.memory[start : start + array.nbytes] = array.reshape(-1).view(np.uint8).data
             offsets.append(start)
             start += array.nbytes
         return tuple(offsets)
@@ -166,7 +171,9 @@ class Service:
             "workers": float(len(engine.lanes)) if engine else 0.0,
         }
 
-    def _answer(self, exchange: Exchange, status: int, document: dict[str, object], extra: bytes = b"") -> None:
+    def _answer(
+        self, exchange: Exchange, status: int, document: dict[str, object], extra: bytes = b""
+    ) -> None:
         exchange.respond(status, JSON, orjson.dumps(document), extra)
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:

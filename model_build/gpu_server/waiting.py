@@ -63,6 +63,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._queues: tuple[deque[Request], deque[Request]] = (deque(), deque())
         self._items = [0, 0]
+        self._tightest = math.inf
 
     def __len__(self) -> int:
         return len(self._queues[0]) + len(self._queues[1])
@@ -80,6 +81,7 @@ class WaitingRoom:
         """Let a request wait."""
         self._queues[request.priority].append(request)
         self._items[request.priority] += request.items
+        self._tightest = min(self._tightest, request.deadline)
 
     def remove(self, request: Request) -> None:
         """Forget the rest of a request (its client is gone). No error when it does not wait any more."""
@@ -87,6 +89,7 @@ class WaitingRoom:
         if request in queue:
             queue.remove(request)
             self._items[request.priority] -= request.items - request.taken
+            self._refresh()
 
     def requests(self) -> Iterator[Request]:
         """All that wait, in order of service."""
@@ -95,17 +98,24 @@ class WaitingRoom:
 
     def summary(self) -> Waiting | None:
         """What the closing rule needs, or None when nobody waits."""
-        oldest, tightest = math.inf, math.inf
-        for request in self.requests():
-            oldest = min(oldest, request.enqueued)
-            tightest = min(tightest, request.deadline)
-        return Waiting(self.items, oldest, tightest) if oldest < math.inf else None
+        interactive, shadow = self._queues
+        if interactive:
+            oldest = interactive[0].enqueued
+            if shadow:
+                oldest = min(oldest, shadow[0].enqueued)
+        elif shadow:
+            oldest = shadow[0].enqueued
+        else:
+            return None
+        return Waiting(self.items, oldest, self._tightest)
 
     def drop_late(self, now: float, seconds: Callable[[int], float]) -> list[Request]:
         """Remove and return the untouched requests that could not be answered in time any more.
 
         `seconds(items)` is the time that a batch of so many items takes.
         """
+        if now + seconds(1) <= self._tightest:
+            return []
         late = [r for r in self.requests() if r.taken == 0 and now + seconds(r.items) > r.deadline]
         for request in late:
             self.remove(request)
@@ -124,4 +134,8 @@ class WaitingRoom:
                 self._items[priority] -= count
                 if request.taken == request.items:
                     queue.popleft()
+        self._refresh()
         return parts
+
+    def _refresh(self) -> None:
+        self._tightest = min((request.deadline for request in self.requests()), default=math.inf)

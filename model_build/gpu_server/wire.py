@@ -165,11 +165,13 @@ def _tensor_of(entry: Mapping[str, Any], spec: GraphSpec) -> RowSpec:
 def _items(entry: Mapping[str, Any], tensor: RowSpec, items: int) -> int:
     """The batch size that this input states, which must be the other inputs' (`items`, or -1 for the first)."""
     shape = entry.get("shape")
-    whole = isinstance(shape, list) and all(type(size) is int for size in shape)
-    if not whole or tuple(shape[1:]) != tensor.shape or len(shape) == 0 or shape[0] < 1:
+    whole = isinstance(shape, list) and len(shape) > 0 and all(type(size) is int for size in shape)
+    if not isinstance(shape, list) or not whole or tuple(shape[1:]) != tensor.shape or shape[0] < 1:
         raise InvalidInput(f"inputs[{tensor.name}].shape", shape, tensor.allowed)
     if items not in (-1, shape[0]):
-        raise InvalidInput(f"inputs[{tensor.name}].shape", shape, f"{items} items, as in the inputs before it")
+        raise InvalidInput(
+            f"inputs[{tensor.name}].shape", shape, f"{items} items, as in the inputs before it"
+        )
     return int(shape[0])
 
 
@@ -180,7 +182,9 @@ def _values(data: Any, tensor: RowSpec, items: int) -> Array:
     try:
         array = np.asarray(data)
     except ValueError:
-        raise InvalidInput(field, "a ragged list", f"{count} values, flat or of shape {tensor.allowed}") from None
+        raise InvalidInput(
+            field, "a ragged list", f"{count} values, flat or of shape {tensor.allowed}"
+        ) from None
     if array.size != count or (array.ndim > 1 and array.shape != (items, *tensor.shape)):
         raise InvalidInput(field, list(array.shape), f"{count} values, flat or of shape {tensor.allowed}")
     kinds = {"b": "b", "f": "fiu"}.get(tensor.dtype.kind, "iu")

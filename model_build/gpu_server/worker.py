@@ -13,7 +13,6 @@ starts another. Out of memory halves the largest batch.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
@@ -106,7 +105,9 @@ class Worker:
             self._isolate(_single_parts(message["parts"], self._spec), 0, out, error, outcome)
             if len(outcome.errors) == items:
                 self._prove_sound()
-        finite = np.isfinite(out.reshape(items, -1)).all(axis=1) if out.dtype.kind == "f" else np.ones(items, bool)
+        finite = (
+            np.isfinite(out.reshape(items, -1)).all(axis=1) if out.dtype.kind == "f" else np.ones(items, bool)
+        )
         bad = [int(row) for row in np.flatnonzero(~finite) if int(row) not in outcome.errors]
         errors = sorted(outcome.errors.items())
         return {"batch": message["batch"], "errors": errors, "nonfinite": bad, "max_batch": outcome.max_batch}
@@ -118,7 +119,11 @@ class Worker:
         if _out_of_memory(error):
             outcome.max_batch = min(outcome.max_batch or len(parts), max(1, len(parts) // 2))
         if len(parts) == 1 or outcome.runs >= MAX_RUNS:
-            text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]
+            text = (
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[
+                    :300
+                ]
+            )
             outcome.errors.update({first + row: text for row in range(len(parts))})
             out[first : first + len(parts)] = 0
             return
@@ -224,6 +229,4 @@ def main(orders_json: str, spec_json: str, socket_fd: int, arena_fd: int) -> int
 
 
 if __name__ == "__main__":
-    sys.stdout.flush()
-    code = main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    os._exit(code)
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

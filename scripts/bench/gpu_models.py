@@ -71,11 +71,15 @@ def resnet18(classes: int = 1000) -> nn.Module:
 class Encoder(nn.Module):
     """A Transformer encoder over token ids, mean-pooled, with a classifier."""
 
-    def __init__(self, vocabulary: int, width: int, heads: int, layers: int, length: int, classes: int) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, heads: int, layers: int, length: int, classes: int
+    ) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Parameter(torch.zeros(1, length, width))
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.head = nn.Linear(width, classes)
 
@@ -115,7 +119,13 @@ def export_program(module: nn.Module, example: torch.Tensor, path: Path) -> None
 
 
 def write_release(
-    folder: Path, module: nn.Module, example: torch.Tensor, *, datatype: str, classes: int, model: str = "bench"
+    folder: Path,
+    module: nn.Module,
+    example: torch.Tensor,
+    *,
+    datatype: str,
+    classes: int,
+    model: str = "bench",
 ) -> str:
     """A minimal release folder around `module`'s gpu variant; returns its id.
 
@@ -126,7 +136,12 @@ def write_release(
     (folder / "cpu/model.onnx").write_bytes(b"not served here")
     tensor = {"name": "input", "dtype": datatype, "shape": [-1, *example.shape[1:]]}
     variants = {
-        kind: {"file": file, "precision": "fp32", "accuracy": 1.0, "size_bytes": (folder / file).stat().st_size}
+        kind: {
+            "file": file,
+            "precision": "fp32",
+            "accuracy": 1.0,
+            "size_bytes": (folder / file).stat().st_size,
+        }
         for kind, file in (("cpu", "cpu/model.onnx"), ("gpu", "gpu/model.pt2"))
     }
     files = {}
