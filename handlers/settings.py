@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     region: str
     function_name: str
     memory_mb: int
+    log_share: float
 
     @property
     def threads(self) -> int:
@@ -69,6 +70,7 @@ class Settings(NamedTuple):
             budget=_object(environ, "TURNOUT_BUDGET", "{}"),
             region=_text(environ, "AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1")),
             function_name=_text(environ, "AWS_LAMBDA_FUNCTION_NAME", "turnout"),
+            log_share=_number(environ, "TURNOUT_LOG_SHARE", -1e-9, 1.0, "1"),
             memory_mb=int(
                 _number(environ, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 0.0, 65_536.0, str(MB_PER_VCPU))
             ),

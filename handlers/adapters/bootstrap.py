@@ -6,22 +6,24 @@ The pointer and the release come over the network while numpy and ONNX Runtime a
 from __future__ import annotations
 
 import os
+import random
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handlers.adapters.release_store import ReleaseStore
 from handlers.adapters.signed_http import SignedHttp
-from handlers.errors import EndpointTimeout, TurnoutError
-from handlers.protocol.http import HttpRequest, HttpResponse, from_event, json_response, to_result
-from handlers.protocol.routes import match
-from handlers.protocol.statuses import error_response
+from handlers.adapters.upkeep import AwsClients, Upkeep
+from handlers.errors import EndpointTimeout
+from handlers.serving.dispatch import Dispatch
 from handlers.serving.holder import ReleaseHolder
+from handlers.serving.ledger import Ledger, NoCounter
 from handlers.serving.paths import InProcessCpu
-from handlers.serving.sandbox import Sandbox
 from handlers.serving.service import Ports, Service
+from handlers.serving.shadow import EVENT_KEY
 from handlers.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,44 +37,6 @@ if TYPE_CHECKING:
     from handlers.serving.release import Served
 
 POOL_THREADS = 16
-
-
-class Running:
-    """An initialised function."""
-
-    def __init__(self, settings: Settings, service: Service, logger: Logger) -> None:
-        self._settings = settings
-        self._service = service
-        self._logger = logger
-
-    def answer(self, event: dict[str, Any], request_id: str) -> dict[str, Any]:
-        """One event → one result; every TurnoutError becomes its status, anything else a logged 500."""
-        try:
-            response = self._dispatch(from_event(event))
-        except TurnoutError as error:
-            response = error_response(error)
-        except Exception:
-            self._logger.exception("a fault of turnout's own")
-            response = json_response({"error": f"internal error; the log has request {request_id}"}, 500)
-        return to_result(response)
-
-    def refresh(self) -> None:
-        """Follow the pointer again."""
-        self._service.refresh()
-
-    def _dispatch(self, http: HttpRequest) -> HttpResponse:
-        route = match(http.method, http.path, self._settings.model)
-        service = self._service
-        if route.action == "server":
-            return service.server_metadata()
-        if route.action == "live":
-            return service.live()
-        service.check_version(route.version)
-        if route.action == "infer":
-            return service.infer(http)
-        if route.action == "route":
-            return service.route(http)
-        return service.ready() if route.action == "ready" else service.model_metadata()
 
 
 class EventualGpu:
@@ -102,6 +66,25 @@ class EventualGpu:
         return client.infer(arrays, timeout_s, priority)
 
 
+class Running(NamedTuple):
+    """An initialised function."""
+
+    dispatch: Dispatch
+    service: Service
+    upkeep: Upkeep
+
+    def answer(self, event: dict[str, Any], request_id: str) -> dict[str, Any]:
+        """One event → one result; a shadow's event has none."""
+        if EVENT_KEY in event:
+            self.dispatch.shadow(event[EVENT_KEY])
+            return {}
+        return self.dispatch.answer(event, request_id)
+
+    def refresh(self) -> None:
+        """Follow the pointer again; a release that cannot be opened leaves the present one in place."""
+        self.service.holder.load()
+
+
 def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     """Initialise a function from its environment. Raises InvalidConfig; a bad release only unreadies it."""
     settings = Settings.from_env(environ)
@@ -115,25 +98,41 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     from handlers.adapters.telemetry import Telemetry
 
     telemetry = Telemetry(settings)
-
-    def gpu(served: Served) -> GpuPath | None:
-        if not settings.endpoint:
-            return None
-        return EventualGpu(pool, lambda: _endpoint(settings, served))
-
-    ports = Ports(_cpu, gpu, pool, clock, telemetry.observe)
-    service = Service(settings, holder, Sandbox(), ports)
+    clients = AwsClients(settings.region)
+    upkeep = Upkeep(settings, clients, pool, telemetry.logger, holder.load, time.time())
+    ports = Ports(
+        cpu=lambda served: _cpu(settings, clients, served),
+        gpu=lambda served: (
+            EventualGpu(pool, lambda: _endpoint(settings, served)) if settings.endpoint else None
+        ),
+        shared=upkeep,
+        ledger=Ledger(settings.budget, settings.model, upkeep if settings.table else NoCounter()),
+        pool=pool,
+        clock=clock,
+        wall=time.time,
+        draw=random.random,
+        observe=telemetry.observe,
+    )
+    service = Service(settings, holder, ports)
     loading.result()
     _log_start(telemetry.logger, holder, settings)
-    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-        service.prepare()
-    return Running(settings, service, telemetry.logger)
+    running = Running(Dispatch(service, telemetry.logger, telemetry.compared), service, upkeep)
+    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" and holder.served is not None:
+        gpu = service.prepare().gpu
+        if isinstance(gpu, EventualGpu):
+            gpu.warm().result()
+    return running
 
 
-def _cpu(served: Served) -> CpuPath:
-    if served.session is None:
-        raise AssertionError("a function without a session answers through the model's function")
-    return InProcessCpu(served.session, served.manifest)
+def _cpu(settings: Settings, clients: AwsClients, served: Served) -> CpuPath:
+    if served.session is not None:
+        return InProcessCpu(served.session, served.manifest)
+    from handlers.adapters.model_function import ModelFunction
+
+    task = served.manifest.task
+    return ModelFunction(
+        lambda: clients.get("lambda", patient=True), settings.model_function, settings.model, task
+    )
 
 
 def _endpoint(settings: Settings, served: Served) -> GpuPath:

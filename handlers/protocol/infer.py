@@ -82,9 +82,15 @@ def split_body(body: bytes | memoryview, header_length: str | None) -> tuple[dic
     return document, view[size:]
 
 
-def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
+def encode_request(inputs: Sequence[Tensor], *, binary_outputs: bool = False) -> tuple[bytes, int]:
     """A request that carries every tensor as raw bytes: the body, and the length of its JSON part."""
-    return _joined({}, "inputs", inputs, frozenset(range(len(inputs))))
+    head = {"parameters": {"binary_data_output": True}} if binary_outputs else {}
+    return _joined(head, "inputs", inputs, frozenset(range(len(inputs))))
+
+
+def encode_outputs(outputs: Sequence[Tensor]) -> tuple[bytes, int]:
+    """A bare response with every tensor as raw bytes, as `parse_outputs` reads it."""
+    return _joined({}, "outputs", outputs, frozenset(range(len(outputs))))
 
 
 def encode_response(

@@ -5,10 +5,17 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from handlers.errors import InvalidInput
+from handlers.protocol.http import HttpResponse
+from handlers.protocol.infer import BINARY_TYPE, HEADER_LENGTH, JSON_TYPE, encode_response
+from handlers.serving.postprocess import wire_outputs
+
 if TYPE_CHECKING:
+    from handlers.protocol.infer import InferRequest
     from handlers.routing.types import Decision, Economics, Option, Snapshot
-    from handlers.serving.race import Answer
-    from handlers.settings import Settings
+    from handlers.serving.calls import Answer
+    from handlers.serving.manifest import Manifest
+    from handlers.serving.service import Handled
 
 
 def cost_usd(
@@ -23,23 +30,47 @@ def cost_usd(
     return own + fees + beyond
 
 
-def response_parameters(
-    answer: Answer, decision: Decision, release: str, actual_ms: float, spent_usd: float
-) -> dict[str, Any]:
+def infer_response(parsed: InferRequest, manifest: Manifest, handled: Handled) -> HttpResponse:
+    """The answer on the wire. Raises InvalidInput when the model's own answer is not finite."""
+    head: dict[str, Any] = {
+        "model_name": manifest.model,
+        "model_version": manifest.release,
+        "parameters": response_parameters(handled),
+    }
+    if parsed.id:
+        head["id"] = parsed.id
+    outputs = wire_outputs(handled.answer.scored, manifest)
+    try:
+        body, size = encode_response(head, outputs, parsed.outputs)
+    except ValueError as error:  # JSON has no NaN
+        allowed = f"values for which the model's answer is finite ({error})"
+        raise InvalidInput("inputs", "accepted", allowed) from error
+    headers = {
+        "content-type": JSON_TYPE if size is None else BINARY_TYPE,
+        "server-timing": server_timing(handled),
+    }
+    if size is not None:
+        headers[HEADER_LENGTH] = str(size)
+    return HttpResponse(200, headers, body, binary=size is not None)
+
+
+def response_parameters(handled: Handled) -> dict[str, Any]:
     """The answer's `parameters`; times in ms from the request's arrival in the handler."""
+    answer, decision = handled.answer, handled.decision
     parameters: dict[str, Any] = {
-        "path": str(answer.path),
-        "reason": str(decision.reason),
+        "path": answer.path.value,
+        "reason": decision.reason.value,
         "confidence": round(float(answer.scored.confidence.min()), 6),
         "predicted_ms": _finite(decision.predicted_ms),
-        "actual_ms": round(actual_ms, 3),
+        "actual_ms": round(handled.actual_ms, 3),
         "deadline_ms": decision.deadline_ms,
-        "objective_met": actual_ms <= decision.deadline_ms,
-        "cost_usd": float(f"{spent_usd:.6g}"),
-        "release": release,
+        "objective_met": handled.actual_ms <= decision.deadline_ms,
+        "cost_usd": float(f"{handled.cost_usd:.6g}"),
+        "release": handled.release,
         "degraded": answer.degraded is not None,
         "attempts": answer.attempts,
         "escalated_items": answer.escalated_items,
+        "cold_start": handled.cold,
     }
     if answer.degraded is not None:
         parameters["degraded_reason"] = answer.degraded
@@ -48,20 +79,16 @@ def response_parameters(
     return parameters
 
 
-def server_timing(answer: Answer, decide_ms: float, total_ms: float) -> str:
+def server_timing(handled: Handled) -> str:
     """The Server-Timing header (W3C): durations in ms."""
-    parts = [f"decide;dur={decide_ms:.3f}"]
-    if answer.cpu_ms is not None:
-        parts.append(f"cpu;dur={answer.cpu_ms:.3f}")
-    if answer.gpu_ms is not None:
-        parts.append(f"gpu;dur={answer.gpu_ms:.3f}")
-    return ", ".join((*parts, f"total;dur={total_ms:.3f}"))
+    calls = [f"{call.path.value};dur={call.ms:.3f}" for call in handled.answer.calls]
+    return ", ".join((f"decide;dur={handled.decide_ms:.3f}", *calls, f"total;dur={handled.actual_ms:.3f}"))
 
 
-def decision_document(decision: Decision, snapshot: Snapshot, settings: Settings) -> dict[str, Any]:
+def decision_document(decision: Decision, snapshot: Snapshot, model: str, now: float) -> dict[str, Any]:
     """What `/route` answers: the decision, and every option that was weighed."""
     return {
-        "model": settings.model,
+        "model": model,
         "release": snapshot.release,
         "path": str(decision.path),
         "reason": str(decision.reason),
@@ -76,6 +103,7 @@ def decision_document(decision: Decision, snapshot: Snapshot, settings: Settings
         "options": [_option(option) for option in decision.options],
         "snapshot": {
             "version": snapshot.version,
+            "age_s": round(now - snapshot.published_at, 1) if snapshot.version else None,
             "topology": str(snapshot.topology),
             "policy": snapshot.policy,
             "gpu_ready": None if snapshot.gpu is None else snapshot.gpu.ready,

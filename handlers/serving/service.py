@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from handlers.errors import BudgetExhausted, InvalidInput, Overloaded, UnknownModel
+from handlers.errors import BudgetExhausted, Overloaded
 from handlers.protocol.constraints import parse_constraints
 from handlers.protocol.http import HttpRequest, HttpResponse, json_response
-from handlers.protocol.infer import BINARY_TYPE, HEADER_LENGTH, JSON_TYPE, encode_response, parse_request
+from handlers.protocol.infer import HEADER_LENGTH, parse_request
+from handlers.routing.codec import usable
+from handlers.routing.observe import Observer, Outcome
 from handlers.routing.policy import decide
-from handlers.routing.types import (
-    Cascade,
-    CurvePoint,
-    Decision,
-    Economics,
-    Reason,
-    Request,
-    Snapshot,
-    Topology,
-)
+from handlers.routing.types import Decision, Economics, Path, Reason, Request, Snapshot
 from handlers.serving import explain, race
+from handlers.serving.calls import Paths
+from handlers.serving.defaults import default_snapshot
 from handlers.serving.paths import Job
-from handlers.serving.postprocess import wire_outputs
 
 if TYPE_CHECKING:
     from handlers.protocol.infer import InferRequest
+    from handlers.routing.types import Local
+    from handlers.serving.calls import Answer
     from handlers.serving.holder import ReleaseHolder
+    from handlers.serving.ledger import Ledger
     from handlers.serving.paths import CpuPath, GpuPath
-    from handlers.serving.race import Answer
     from handlers.serving.release import Served
-    from handlers.serving.sandbox import Sandbox
     from handlers.settings import Settings
-
-VERSION = "0.1.0"
 
 
 class Handled(NamedTuple):
-    """What the telemetry of one inference needs."""
+    """What the telemetry of one inference needs. Times in ms from the arrival in the handler."""
 
     request: Request
     decision: Decision
@@ -48,133 +39,146 @@ class Handled(NamedTuple):
     caller: str
     release: str
     actual_ms: float
+    decide_ms: float
     cost_usd: float
+    cold: bool
+
+
+class Shared(Protocol):
+    """The shared stores behind a service, all of them optional; `adapters.upkeep` implements it."""
+
+    published: Snapshot | None
+
+    def after(self, now: float, drain: Callable[[], str]) -> None:
+        """An answer is ready: start whatever upkeep is due, without waiting for it."""
+        ...
+
+    def shadow(self, served: Served, job: Job, answer: Answer) -> None:
+        """Repeat the job on the GPU off the caller's time."""
+        ...
 
 
 class Ports(NamedTuple):
-    """What a service does its work with; `clock` is monotonic seconds, `draw` a uniform random number."""
+    """What a service does its work with: `clock` is monotonic s, `wall` epoch s, `draw` uniform in [0, 1)."""
 
     cpu: Callable[[Served], CpuPath]
     gpu: Callable[[Served], GpuPath | None]
+    shared: Shared
+    ledger: Ledger
     pool: Executor
     clock: Callable[[], float]
+    wall: Callable[[], float]
+    draw: Callable[[], float]
     observe: Callable[[Handled], None]
-    draw: Callable[[], float] = random.random
+
+
+class Open(NamedTuple):
+    """What is made once for a release: its default snapshot and its paths."""
+
+    served: Served
+    default: Snapshot
+    paths: Paths
 
 
 class Service:
     """Serves one model; every method that answers raises TurnoutError for what `statuses` maps."""
 
-    def __init__(self, settings: Settings, holder: ReleaseHolder, sandbox: Sandbox, ports: Ports) -> None:
-        self._settings = settings
-        self._holder = holder
-        self._sandbox = sandbox
+    def __init__(self, settings: Settings, holder: ReleaseHolder, ports: Ports) -> None:
+        self.settings = settings
+        self.holder = holder
         self._ports = ports
+        self._observer = Observer()
         self._economics = Economics.parse(settings.economics)
-        self._built: tuple[Served, Snapshot, race.Paths] | None = None
+        self._open: Open | None = None
+        self._answered = 0
+        self._usual_usd = 0.0
 
-    def prepare(self) -> None:
-        """Make now what the first request would make, the endpoint's client included (for SnapStart)."""
-        if self._holder.served is not None:
-            self._parts()
-
-    def refresh(self) -> None:
-        """Follow the pointer again; a release that cannot be opened leaves the present one in place."""
-        self._holder.load()
-
-    def server_metadata(self) -> HttpResponse:
-        """`GET /v2`."""
-        return json_response({"name": "turnout", "version": VERSION, "extensions": ["binary_tensor_data"]})
-
-    def live(self) -> HttpResponse:
-        """`GET /v2/health/live`: this code runs."""
-        return json_response({"live": True})
-
-    def ready(self) -> HttpResponse:
-        """`GET /v2/health/ready` and the model's: a release is open. Raises ReleaseError with the reason."""
-        served = self._holder.current()
-        document: dict[str, Any] = {
-            "name": self._settings.model,
-            "ready": True,
-            "release": served.manifest.release,
-        }
-        if self._holder.error is not None:
-            document["newer_release_refused"] = str(self._holder.error)
-        return json_response(document)
-
-    def model_metadata(self) -> HttpResponse:
-        """`GET /v2/models/{model}`."""
-        manifest = self._holder.current().manifest
-        tensors = {
-            kind: [{"name": s.name, "datatype": s.dtype, "shape": list(s.shape)} for s in specs]
-            for kind, specs in (("inputs", manifest.inputs), ("outputs", manifest.outputs))
-        }
-        return json_response(
-            {
-                "name": manifest.model,
-                "versions": [manifest.release],
-                "platform": "onnxruntime_onnx",
-                **tensors,
-                "parameters": {
-                    "task": manifest.task,
-                    "labels": list(manifest.labels),
-                    "samples": manifest.samples,
-                },
-            }
-        )
-
-    def check_version(self, version: str | None) -> None:
-        """Raises UnknownModel when the URL names a version other than the release that is served."""
-        if version is not None:
-            release = self._holder.current().manifest.release
-            if version != release:
-                raise UnknownModel("version", version, release)
+    def prepare(self) -> Paths:
+        """Make what the first request would make. Raises ReleaseError when there is no release."""
+        return self._opened().paths
 
     def route(self, http: HttpRequest) -> HttpResponse:
         """`/v2/models/{model}/route`: the decision for this request, not carried out."""
-        served, snapshot, _ = self._parts()
+        opened, arrived = self._opened(), self._ports.clock()
+        items, parameters = 1, {}
         if http.body:
-            parsed = _parse(http, served)
-            request = self._request(
-                parsed.parameters, http, parsed.items, len(http.body), self._ports.clock()
-            )
-        else:
-            request = self._request({}, http, 1, 0, self._ports.clock())
-        decision = decide(request, snapshot, self._sandbox.view(), self._ports.clock())
-        return json_response(explain.decision_document(decision, snapshot, self._settings))
+            parsed = parse(http, opened.served)
+            items, parameters = parsed.items, dict(parsed.parameters)
+        request = self._request(parameters, http, items, len(http.body), arrived)
+        now = self._ports.wall()
+        snapshot = usable(self._ports.shared.published, opened.default, now)
+        decision = decide(request, snapshot, self._local(snapshot, http.caller, now), now)
+        return json_response(explain.decision_document(decision, snapshot, self.settings.model, now))
 
     def infer(self, http: HttpRequest) -> HttpResponse:
         """`POST /v2/models/{model}/infer`."""
         clock = self._ports.clock
-        arrived = clock()
-        served, snapshot, paths = self._parts()
-        parsed = _parse(http, served)
-        request = self._request(parsed.parameters, http, parsed.items, len(http.body), arrived)
+        arrived, now = clock(), self._ports.wall()
+        opened = self._opened()
+        served = opened.served
+        parsed = parse(http, served)
         arrays = served.preprocess([tensor.array for tensor in parsed.inputs])
-        decided = clock()
-        decision = decide(request, snapshot, self._sandbox.view(), decided)
-        decide_ms = (clock() - decided) * 1000.0
+        request = self._request(parsed.parameters, http, parsed.items, len(http.body), arrived)
+        snapshot = usable(self._ports.shared.published, opened.default, now)
+        local = self._local(snapshot, http.caller, now)
+        began = clock()
+        decision = decide(request, snapshot, local, now)
+        decide_ms = (clock() - began) * 1000.0
         if not decision.admitted:
-            raise _refusal(decision)
-        self._sandbox.started(decision, decided)
+            raise refusal(decision)
+        self._observer.started(decision.path, now)
         job = Job(parsed.inputs, arrays, parsed.items, arrived, request.priority.name.lower())
-        answer = race.run(job, decision, paths)
-        now = clock()
-        actual_ms = (now - arrived) * 1000.0
-        self._sandbox.answered(answer, now)
-        spent = explain.cost_usd(answer, decision, actual_ms, self._economics, self._settings.memory_mb)
-        response = _response(parsed, served, answer, decision, actual_ms, decide_ms, spent)
-        self._ports.observe(
-            Handled(request, decision, answer, http.caller, served.manifest.release, actual_ms, spent)
+        answer = race.run(job, decision, opened.paths)
+        actual_ms = (clock() - arrived) * 1000.0
+        cost_usd = explain.cost_usd(answer, decision, actual_ms, self._economics, self.settings.memory_mb)
+        handled = Handled(
+            request,
+            decision,
+            answer,
+            http.caller,
+            served.manifest.release,
+            actual_ms,
+            decide_ms,
+            cost_usd,
+            self._answered == 0,
         )
+        response = explain.infer_response(parsed, served.manifest, handled)
+        self._learn(handled, snapshot)
+        if decision.shadow and opened.paths.gpu is not None:
+            self._ports.shared.shadow(served, job, answer)
         return response
+
+    def _learn(self, handled: Handled, snapshot: Snapshot) -> None:
+        """Everything that the answer teaches; nothing here waits for a network."""
+        answer, observer, now = handled.answer, self._observer, self._ports.wall()
+        for call in answer.calls:
+            cold = call.path is Path.CPU and handled.cold and self.settings.role == "front"
+            observer.called(call.path, call.items, call.ms, now, snapshot, ok=call.ok, cold=cold)
+        observer.report.counts["cold"] += handled.cold
+        outcome = Outcome(
+            handled.actual_ms,
+            handled.cost_usd,
+            answer.degraded is not None,
+            answer.escalated_items,
+            answer.missed_items,
+        )
+        observer.finished(handled.decision, outcome, now)
+        self._answered += 1
+        self._usual_usd = max(handled.cost_usd, 0.9 * self._usual_usd)
+        self._ports.ledger.charge(handled.caller, handled.cost_usd)
+        self._ports.observe(handled)
+        self._ports.shared.after(now, lambda: observer.drain().to_json())
+
+    def _local(self, snapshot: Snapshot, caller: str, now: float) -> Local:
+        views = self._ports.ledger.views(caller, self._usual_usd, now)
+        return self._observer.local(snapshot, now, budgets=views)
 
     def _request(
         self, parameters: Mapping[str, Any], http: HttpRequest, items: int, payload_bytes: int, arrived: float
     ) -> Request:
         given = parse_constraints(parameters, http.headers)
-        given.setdefault("latency_slo_ms", self._settings.latency_slo_ms)
-        given.setdefault("attainment", self._settings.attainment)
+        given.setdefault("latency_slo_ms", self.settings.latency_slo_ms)
+        given.setdefault("attainment", self.settings.attainment)
         return Request(
             items=items,
             payload_bytes=payload_bytes,
@@ -183,84 +187,40 @@ class Service:
             **given,
         )
 
-    def _parts(self) -> tuple[Served, Snapshot, race.Paths]:
-        served = self._holder.current()
-        built = self._built
-        if built is None or built[0] is not served:
-            built = self._built = (served, self._default_snapshot(served), self._paths(served))
-        return built
-
-    def _paths(self, served: Served) -> race.Paths:
-        manifest, ports = served.manifest, self._ports
-        temperature = manifest.gpu.temperature if manifest.gpu is not None else 1.0
-        return race.Paths(
-            ports.cpu(served), ports.gpu(served), ports.pool, ports.clock, manifest.task, temperature
-        )
-
-    def _default_snapshot(self, served: Served) -> Snapshot:
-        settings, cascade = self._settings, served.manifest.cascade
-        has_gpu = bool(settings.endpoint)
-        curve = () if cascade is None else cascade.curve
-        points = tuple(CurvePoint(p.threshold, p.escalation_share, p.accuracy) for p in curve)
-        return Snapshot.from_profile(
-            served.profile if has_gpu else replace(served.profile, gpu=None),
-            self._economics,
-            model=settings.model,
-            release=served.manifest.release,
-            topology=Topology.SPLIT if settings.role == "front" else Topology.COLOCATED,
-            policy=settings.policy,
-            cascade=None
-            if cascade is None
-            else Cascade(cascade.threshold, cascade.escalation_share, cascade.accuracy, points),
-            # Unless told otherwise a configured endpoint is taken for awake: one failed call, covered by the
-            # standby, is cheaper than never asking it where there is no shared store.
-            gpu_ready=1 if has_gpu else 0,
-        )
+    def _opened(self) -> Open:
+        served = self.holder.current()
+        opened = self._open
+        if opened is None or opened.served is not served:
+            ports, manifest = self._ports, served.manifest
+            paths = Paths(
+                ports.cpu(served),
+                ports.gpu(served),
+                ports.pool,
+                ports.clock,
+                self._observer.take_token,
+                manifest.task,
+                manifest.gpu.temperature if manifest.gpu is not None else 1.0,
+            )
+            opened = self._open = Open(
+                served, default_snapshot(served, self.settings, self._economics), paths
+            )
+        return opened
 
 
-def _parse(http: HttpRequest, served: Served) -> InferRequest:
-    names = [spec.name for spec in served.manifest.outputs]
-    return parse_request(http.body, http.headers.get(HEADER_LENGTH), served.manifest.inputs, names)
+def parse(http: HttpRequest, served: Served) -> InferRequest:
+    """Decode a request against a release. Raises InvalidInput."""
+    manifest = served.manifest
+    names = [spec.name for spec in manifest.outputs]
+    return parse_request(http.body, http.headers.get(HEADER_LENGTH), manifest.inputs, names)
 
 
-def _refusal(decision: Decision) -> Overloaded | BudgetExhausted:
+def refusal(decision: Decision) -> Overloaded | BudgetExhausted:
+    """The error for a decision that does not admit its request."""
     retry_s = decision.retry_after_s or 1.0
     if decision.reason is Reason.BUDGET_EXHAUSTED:
         return BudgetExhausted(f"the budget is spent; it renews in {retry_s:.0f} s", retry_s)
     return Overloaded(
-        f"no path answers within {decision.deadline_ms:g} ms (on_miss=refuse); best: {decision.path}"
-        f" in {decision.predicted_ms:.1f} ms",
+        f"no path answers within {decision.deadline_ms:g} ms (on_miss=refuse); the best, {decision.path},"
+        f" takes {decision.predicted_ms:.1f} ms",
         retry_s,
     )
-
-
-def _response(
-    parsed: InferRequest,
-    served: Served,
-    answer: Answer,
-    decision: Decision,
-    actual_ms: float,
-    decide_ms: float,
-    spent: float,
-) -> HttpResponse:
-    release = served.manifest.release
-    head: dict[str, Any] = {
-        "model_name": served.manifest.model,
-        "model_version": release,
-        "parameters": explain.response_parameters(answer, decision, release, actual_ms, spent),
-    }
-    if parsed.id:
-        head["id"] = parsed.id
-    try:
-        body, size = encode_response(head, wire_outputs(answer.scored, served.manifest), parsed.outputs)
-    except ValueError as error:  # JSON has no NaN: a model that gives one cannot answer this input
-        raise InvalidInput(
-            "inputs", "accepted", f"values for which the model's answer is finite ({error})"
-        ) from error
-    headers = {
-        "content-type": JSON_TYPE if size is None else BINARY_TYPE,
-        "server-timing": explain.server_timing(answer, decide_ms, actual_ms),
-    }
-    if size is not None:
-        headers[HEADER_LENGTH] = str(size)
-    return HttpResponse(200, headers, body, binary=size is not None)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from handlers.adapters.endpoint import MEDIA_TYPE, SIZE_PARAMETER
-from handlers.protocol.infer import encode_request
+from handlers.protocol.infer import encode_outputs
 from handlers.protocol.tensors import Tensor
 
 BLUE = [0.0, 0.0, 9.0]
@@ -41,9 +41,8 @@ class Runtime(BaseHTTPRequestHandler):
 
     def mode_ok(self, items: int) -> None:
         logits = Tensor("logits", "FP32", np.tile(np.float32(BLUE), (items, 1)))
-        content, size = encode_request([logits])
-        content = content.replace(b'"inputs"', b'"outputs"')
-        self.reply(200, content, {"Content-Type": f"{MEDIA_TYPE};{SIZE_PARAMETER}{size + 1}"})
+        content, size = encode_outputs([logits])
+        self.reply(200, content, {"Content-Type": f"{MEDIA_TYPE};{SIZE_PARAMETER}{size}"})
 
     def mode_slow(self, items: int) -> None:
         time.sleep(0.6)

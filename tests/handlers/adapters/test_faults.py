@@ -85,7 +85,7 @@ def test_GIVEN_a_faulty_endpoint_WHEN_the_gpu_is_asked_THEN_the_cpu_answers_in_t
     assert parameters["degraded_reason"] == reason
     assert parameters["path"] == "cpu"
     assert parameters["actual_ms"] <= SLO_MS + TOLERANCE_MS
-    assert parameters["attempts"] == 2
+    assert parameters["attempts"] in (2, 3), "one call, the standby, and one retry where that can help"
     if reason != "gpu_late":
         assert parameters["actual_ms"] < SLO_MS / 2, "a known failure is not waited out"
 

@@ -1,0 +1,146 @@
+"""What a sandbox does for itself beside answering: read the snapshot, follow the pointer, report, shadow.
+
+All of it runs in the pool once an answer is ready, so no caller waits for it; a function is frozen after its
+answer and goes on with the next request, which these calls survive. Costs are bounded: a snapshot read in
+`SNAPSHOT_S`, a pointer read in `POINTER_S`, a report in a minute, each at most.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from handlers.errors import TurnoutError
+from handlers.serving.shadow import shadow_event
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+    from handlers.adapters.state import StateTable
+    from handlers.routing.budget import Account, Budget
+    from handlers.routing.types import Snapshot
+    from handlers.serving.calls import Answer
+    from handlers.serving.paths import Job
+    from handlers.serving.release import Served
+    from handlers.settings import Settings
+
+SNAPSHOT_S = 15.0
+POINTER_S = 60.0
+CLIENT_TIMEOUT_S = 1.0
+MODEL_TIMEOUT_S = 29.0
+
+
+class AwsClients:
+    """boto3 clients, each made once and only when needed; none retries for long."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+
+    def get(self, service: str, *, patient: bool = False) -> Any:
+        """The client of a service; `patient`: for calls that take as long as a model, and are not repeated.
+
+        Importing boto3 takes longer than a cold start without it, so this is not for init.
+        """
+        with self._lock:
+            if service not in self._clients:
+                import boto3
+                from botocore.config import Config
+
+                config = Config(
+                    region_name=self._region,
+                    connect_timeout=CLIENT_TIMEOUT_S,
+                    read_timeout=MODEL_TIMEOUT_S if patient else CLIENT_TIMEOUT_S,
+                    retries={"total_max_attempts": 1 if patient else 2, "mode": "standard"},
+                )
+                self._clients[service] = boto3.client(service, config=config)
+            return self._clients[service]
+
+
+class Upkeep:
+    """Implements `serving.service.Shared`; `now` is epoch seconds throughout."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: AwsClients,
+        pool: Executor,
+        logger: Logger,
+        follow_pointer: Callable[[], None],
+        now: float,
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._pool = pool
+        self._logger = logger
+        self._follow_pointer = follow_pointer
+        self._sandbox = uuid.uuid4().hex[:12]
+        self._snapshot_at = float("-inf")
+        self._pointer_at = now
+        self._minute = int(now // 60.0)
+        self.published: Snapshot | None = None
+
+    def after(self, now: float, drain: Callable[[], str]) -> None:
+        """Start what is due; `drain` gives the report's body and is called in the caller's thread."""
+        if now - self._pointer_at >= POINTER_S:
+            self._pointer_at = now
+            self._submit(self._follow_pointer)
+        if not self._settings.table:
+            return
+        if now - self._snapshot_at >= SNAPSHOT_S:
+            self._snapshot_at = now
+            self._submit(self.read_snapshot)
+        minute = int(now // 60.0)
+        if minute > self._minute:
+            self._minute = minute
+            body = drain()
+            self._submit(lambda: self._state().report(self._settings.model, minute, self._sandbox, body, now))
+
+    def read_snapshot(self) -> None:
+        """Read what the control loop published last; what cannot be read leaves things as they are."""
+        from handlers.routing.codec import from_json
+
+        row = self._state().snapshot(self._settings.model)
+        if row is not None:
+            self.published = from_json(row.body)
+
+    def covered(self, account: Account, budget: Budget, cost_usd: float, now: float) -> Account:
+        """As `serving.ledger.Counter`: grants from the shared counter."""
+        from handlers.adapters.budget_store import BudgetStore
+
+        store = BudgetStore(self._clients.get("dynamodb"), self._settings.table)
+        return store.covered(account, budget, cost_usd, now)
+
+    def shadow(self, served: Served, job: Job, answer: Answer) -> None:
+        """Invoke this function once more, asynchronously, with the work for the GPU."""
+        payload = shadow_event(served.manifest, job, answer)
+        if payload is not None:
+            self._submit(lambda: self._invoke(payload))
+
+    def _invoke(self, payload: dict[str, Any]) -> None:
+        self._clients.get("lambda").invoke(
+            FunctionName=self._settings.function_name,
+            InvocationType="Event",
+            Payload=json.dumps(payload).encode(),
+        )
+
+    def _state(self) -> StateTable:
+        from handlers.adapters.state import StateTable
+
+        return StateTable(self._clients.get("dynamodb"), self._settings.table)
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        self._pool.submit(self._guarded, work)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            work()
+        except (TurnoutError, BotoCoreError, ClientError, OSError) as error:
+            self._logger.warning("upkeep failed", extra={"error": f"{type(error).__name__}: {error}"})
