@@ -45,6 +45,17 @@ def has_bf16(where: torch.device) -> bool:
 
 
 @contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """PyTorch on `count` CPU threads (None: as it is) meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def group() -> Iterator[None]:
     """Joins the ranks that torchrun started (gloo on CPU, NCCL on GPU); nothing without torchrun."""
     if "WORLD_SIZE" not in os.environ or os.environ["WORLD_SIZE"] == "1":

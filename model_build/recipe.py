@@ -86,6 +86,7 @@ class Training:
     `patience`: epochs without a better validation score before stopping. `average`: decay of the
     exponential moving average of the weights that is evaluated and kept (0 = none). `precision`: bf16
     multiplies in bfloat16 where the machine has such instructions, and in float32 elsewhere.
+    `threads`: CPU threads (None: as many as there are cores); a small network gains nothing from a second.
     """
 
     epochs: int
@@ -97,6 +98,7 @@ class Training:
     average: float = 0.0
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
     precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,14 @@ def fit(
     Raises BuildError when the loss is not finite, naming epoch, batch and rows.
     """
     training = lesson.training
+    with parallel.threads(training.threads):
+        return _fit(network, lesson, name, role, folder, progress)
+
+
+def _fit(
+    network: nn.Module, lesson: Lesson, name: str, role: Role, folder: Path, progress: Progress
+) -> Trained:
+    training = lesson.training
     device = parallel.device()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Run(network, training)

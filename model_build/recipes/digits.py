@@ -49,15 +49,15 @@ def convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Teacher(nn.Module):
-    """Four convolutions, 64 to 128 channels."""
+    """Four convolutions, 32 to 64 channels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            convolution(1, 64), convolution(64, 64), nn.MaxPool2d(2),
-            convolution(64, 128), convolution(128, 128), nn.MaxPool2d(2),
+            convolution(1, 32), convolution(32, 32), nn.MaxPool2d(2),
+            convolution(32, 64), convolution(64, 64), nn.MaxPool2d(2),
         )  # fmt: skip
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, 10))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(256, 10))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.features(image))
@@ -89,11 +89,12 @@ RECIPE = Recipe(
     teacher=Teacher,
     student=Student,
     augment=shift,
-    teacher_training=Training(epochs=30, batch_size=32, learning_rate=3e-3, average=0.99),
-    student_training=Training(epochs=60, batch_size=32, learning_rate=1e-2, average=0.99),
+    teacher_training=Training(epochs=30, batch_size=32, learning_rate=3e-3, average=0.99, threads=1),
+    student_training=Training(epochs=60, batch_size=32, learning_rate=1e-2, average=0.99, threads=1),
     distillation=Distillation(temperature=3.0, weight=0.8),
     pruning=Pruning(
-        ratios=(0.5,), training=Training(epochs=30, batch_size=32, learning_rate=5e-3, average=0.99)
+        ratios=(0.5,),
+        training=Training(epochs=30, batch_size=32, learning_rate=5e-3, average=0.99, threads=1),
     ),
     guarantee=Guarantee(epsilon=0.02),
     gates=Gates(max_drop=0.03, min_accuracy=0.93),

@@ -75,7 +75,7 @@ def data() -> Splits:
 
 
 def disturb(tensors: tuple[torch.Tensor, ...], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Each wave played up to 15 % faster or slower, later by up to 100 ms, louder or softer, with noise or none."""
+    """Each wave up to 15 % faster or slower, up to 100 ms later, louder or softer, with noise or none."""
     wave = tensors[0]
     count, length = wave.shape
     draw = torch.rand((4, count, 1), generator=generator)
