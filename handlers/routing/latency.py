@@ -104,7 +104,7 @@ class Quantiles:
 
     def _mixed_at(self, other: Quantiles, share: float, q: float) -> float:
         low, high = sorted((self.at(q), other.at(q)))
-        for _ in range(40):
+        while high - low > 1e-3 * high:
             middle = 0.5 * (low + high)
             reached = (1.0 - share) * self.share_within(middle) + share * other.share_within(middle)
             low, high = (low, middle) if reached >= q else (middle, high)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
+from .forecast import forecast
 from .learn import learned, size_of
 from .report import Report
 from .sketch import Sketch
@@ -20,6 +21,7 @@ from .types import Decision, Local, Path
 HALF_LIFE_S = 30.0
 REFRESH_CALLS = 8
 REFRESH_S = 5.0
+KEPT_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,4 +137,6 @@ class Observer:
             if not sketch.buckets:
                 del self._recent[key]
         self._faded_at, self._fresh_calls, self._prior = now, 0, prior
-        self._latencies = learned(prior, self._recent)
+        before, self._latencies = self._latencies, learned(prior, self._recent)
+        for row in list(before.rows)[:KEPT_ROWS] if before is not None else ():
+            forecast(self._latencies, *row)  # here, so that no decision has to wait for it

@@ -18,6 +18,7 @@ Selector = Callable[[tuple[Option, ...], Request, Snapshot], tuple[Option, Reaso
 _CALLABLE = SEVERITY[Reason.BREAKER_OPEN]
 _LATE = SEVERITY[Reason.CPU_TOO_SLOW]
 MIN_EXPLORE_P = 0.5
+MAX_EXPLORE_COST = 10.0
 
 
 def turnout(options: tuple[Option, ...], request: Request, snapshot: Snapshot) -> tuple[Option, Reason]:
@@ -30,7 +31,7 @@ def turnout(options: tuple[Option, ...], request: Request, snapshot: Snapshot) -
         return least_bad(options)
     if request.draw < snapshot.explore_share:
         for option in options:
-            if option.path is not best.path and _worth_a_try(option):
+            if option.path is not best.path and _worth_a_try(option, best):
                 return option, Reason.EXPLORING
     return best, Reason.CHEAPEST_FEASIBLE
 
@@ -77,9 +78,11 @@ def _cost(option: Option) -> tuple[float, float, str]:
     return option.cost_usd, option.predicted_ms, option.path
 
 
-def _worth_a_try(option: Option) -> bool:
-    """A dearer path, or one thought too slow: the GPU always (a standby keeps the deadline), the CPU if even
-    odds are given."""
+def _worth_a_try(option: Option, best: Option) -> bool:
+    """A path that is dearer, but not by an order of magnitude, or thought too slow: the GPU always (a standby
+    keeps the deadline), the CPU if even odds are given."""
+    if option.cost_usd > MAX_EXPLORE_COST * best.cost_usd:
+        return False
     if option.feasible:
         return True
     if SEVERITY[option.reason] != _LATE:
