@@ -66,7 +66,7 @@ def assemble(recipe: Recipe, splits: Splits, parts: Parts, report: str, folder: 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     files = {
-        str(path.relative_to(folder)): asdict(manifests.file_entry(path))
+        str(path.relative_to(folder)): manifests.file_entry(path)._asdict()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
