@@ -21,116 +21,57 @@ at α = 1, and 2 + 1/α for α < 1). Where they are not convex, because the firs
 the model from the colocated to the split topology and so changes the price of every request, the work
 function still compares whole sizes, which level-wise ledgers cannot.
 
+**The learned threshold.** A low α acts early, which is right where the load stays, and wrong where it comes
+and goes. So by default (`threshold` None) the rule runs at several α beside each other, on paper: each
+`Expert` has its own work function, instances (with the start-up delay) and bill. The fleet follows the expert
+whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their start
+(Blum and Burch 2000: experts over metrical task systems), starting with the `FIRST` of `THRESHOLDS`.
+The plain rule (α = 1) is the last expert and the safety net: whenever the bill of what was really held, less
+the starts of what is held, exceeds the plain rule's by more than
+
+    slack = S · TRUST_STARTS · (1 + largest size held) + TRUST_SHARE · (plain rule's bill)
+
+the plain rule is followed until the excess is below that again. Hence for every arrival sequence
+
+    bill ≤ (1 + TRUST_SHARE) · plain bill + S · (TRUST_STARTS + 2) · (1 + largest size) + one interval,
+
+and the plain rule is within 3 × the clairvoyant optimum: learning can win much and lose little (combining
+online algorithms: Fiat, Rabani, Ravid 1990).
+
 Everything here is in USD, seconds and requests, and pure: the clock and the counts are handed in.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
-from handlers.errors import InvalidInput
+from .capacity_types import (
+    CapacityAction,
+    CapacityEconomics,
+    CapacityObservation,
+    CapacityState,
+    Expert,
+    PathPrices,
+)
 
+__all__ = [
+    "CapacityAction",
+    "CapacityEconomics",
+    "CapacityObservation",
+    "CapacityState",
+    "Expert",
+    "PathPrices",
+    "serving_usd",
+    "step",
+]
 
-@dataclass(frozen=True, slots=True)
-class PathPrices:
-    """USD for one request by path, in the topology it would run in (front door and Lambda included).
-
-    `gpu_usd` is the Lambda that waits for the GPU, not the instance: instances are rented.
-    `missed_usd` is the stated value of a low-confidence answer that was not escalated.
-    """
-
-    cpu_usd: float
-    gpu_usd: float
-    missed_usd: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CapacityEconomics:
-    """What the decision depends on besides the traffic.
-
-    `asleep` are the prices while no instance is ready and `awake` those while one is (the two differ under
-    the `auto` topology). `capacity_rps` is what one instance serves inside the objective. `threshold` is α.
-    """
-
-    instance_usd_per_hour: float
-    startup_s: float
-    startup_billed: bool
-    capacity_rps: float
-    asleep: PathPrices
-    awake: PathPrices
-    min_instances: int = 0
-    max_instances: int = 1
-    threshold: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("instance_usd_per_hour", "startup_s", "capacity_rps", "threshold"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InvalidInput(name, value, "a finite number, zero or more")
-        if not 0 <= self.min_instances <= self.max_instances:
-            raise InvalidInput(
-                "min_instances", self.min_instances, f"0 to max_instances ({self.max_instances})"
-            )
-
-    @property
-    def startup_usd(self) -> float:
-        """Price of one start: the rent from the order until the instance is ready, when that is billed.
-
-        An unbilled start still loses what the instance would have saved; a tenth of the rent stands for
-        it, so that capacity never flaps at no price.
-        """
-        share = 1.0 if self.startup_billed else 0.1
-        return self.instance_usd_per_hour / 3600.0 * self.startup_s * share
-
-
-@dataclass(frozen=True, slots=True)
-class CapacityObservation:
-    """What happened since the last step.
-
-    `arrivals` are request counts of equal slots that together span `interval_s` (one slot will do; one a
-    second shows bursts that a minute's mean hides). `escalation_share` of them needed the GPU's answer.
-    `ready` and `starting` are instances now.
-    """
-
-    interval_s: float
-    arrivals: Sequence[float]
-    ready: int
-    starting: int
-    escalation_share: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CapacityState:
-    """The work function relative to its least value, USD by instance count, and that least value so far."""
-
-    work_usd: tuple[float, ...] = ()
-    optimum_usd: float = 0.0
-
-    def to_json(self) -> dict[str, object]:
-        """Plain JSON types; `from_json` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> CapacityState:
-        """Read `to_json`'s result; raises `InvalidInput` when it is not one."""
-        work, optimum = body.get("work_usd", ()), body.get("optimum_usd", 0.0)
-        if not isinstance(work, list | tuple) or not all(isinstance(value, int | float) for value in work):
-            raise InvalidInput("capacity.work_usd", work, "a list of USD amounts")
-        if not isinstance(optimum, int | float):
-            raise InvalidInput("capacity.optimum_usd", optimum, "USD")
-        return cls(tuple(float(value) for value in work), float(optimum))
-
-
-@dataclass(frozen=True, slots=True)
-class CapacityAction:
-    """Go to `target` instances; `evidence_usd` is what the other size would have saved so far."""
-
-    target: int
-    current: int
-    reason: str
-    evidence_usd: float
+THRESHOLDS = (0.1, 0.25, 0.5, 1.0)
+FIRST = 1
+MEMORY_S = 6 * 3600.0
+TRUST_STARTS = 1.0
+TRUST_SHARE = 0.1
 
 
 def serving_usd(
@@ -160,26 +101,123 @@ def step(
 ) -> tuple[CapacityState, CapacityAction]:
     """One step of the rule: charge the interval to every size, then stay or go to a better one."""
     current = observation.ready + observation.starting
+    costs = interval_usd(observation, economics)
     low, high = economics.min_instances, economics.max_instances
-    sizes = range(high + 1)
-    price = economics.threshold * economics.startup_usd
-    work = state.work_usd
-    if len(work) != len(sizes):
-        work = tuple(price * max(size - current, 0) for size in sizes)
+    alpha = 1.0 if economics.threshold is None else economics.threshold
+    price = alpha * economics.startup_usd
+    charged = charge(state.work_usd, costs, price, current)
+    least = min(charged[low:])
+    after = replace(
+        state,
+        work_usd=tuple(value - least for value in relax(charged, price, low)),
+        optimum_usd=state.optimum_usd + least,
+    )
+    if economics.threshold is not None:
+        return after, decide_size(charged, price, current, low, high)
+    return _follow(after, costs, observation, economics)
+
+
+def interval_usd(observation: CapacityObservation, economics: CapacityEconomics) -> list[float]:
+    """USD of the interval by size: rent, and the requests at that size."""
     slot_s = observation.interval_s / max(len(observation.arrivals), 1)
     rent = economics.instance_usd_per_hour / 3600.0 * observation.interval_s
     share = observation.escalation_share
-    charged = [
-        work[size]
-        + size * rent
-        + sum(serving_usd(size, count, slot_s, share, economics) for count in observation.arrivals)
-        for size in sizes
+    alike = Counter(observation.arrivals)
+    return [
+        size * rent
+        + sum(times * serving_usd(size, count, slot_s, share, economics) for count, times in alike.items())
+        for size in range(economics.max_instances + 1)
     ]
-    allowed = charged[low:]
-    least = min(allowed)
+
+
+def charge(work: Sequence[float], costs: Sequence[float], price: float, current: int) -> list[float]:
+    """The work function with the interval added; one of the wrong length begins afresh at `current`."""
+    if len(work) != len(costs):
+        work = [price * max(size - current, 0) for size in range(len(costs))]
+    return [before + cost for before, cost in zip(work, costs, strict=True)]
+
+
+def _follow(
+    state: CapacityState,
+    costs: Sequence[float],
+    observation: CapacityObservation,
+    economics: CapacityEconomics,
+) -> tuple[CapacityState, CapacityAction]:
+    """Let every expert step on paper, and go where the leader, or the safety net, would be."""
+    low, high = economics.min_instances, economics.max_instances
+    current = observation.ready + observation.starting
+    start = economics.startup_usd
+    experts = state.experts
+    if tuple(expert.threshold for expert in experts) != THRESHOLDS:
+        experts = tuple(Expert(threshold, ready=observation.ready) for threshold in THRESHOLDS)
+    experts = tuple(_advance(expert, costs, observation.interval_s, economics) for expert in experts)
+    plain = experts[-1]
+    bill = state.bill_usd + costs[min(observation.ready, high)]
+    largest = max(state.largest, current)
+    leader = _leader(experts, state.leader, start)
+    slack = start * TRUST_STARTS * (1 + largest) + TRUST_SHARE * plain.bill_usd
+    followed, reason = leader, f"leader_{leader.threshold:g}"
+    if (bill - start * current) - (plain.bill_usd - start * plain.held) > slack:
+        followed, reason = plain, "safety_net"
+    target = min(max(followed.held, low), high)
+    if target == current:
+        reason = "hold"
+    elif not low <= current <= high:
+        reason = "minimum" if current < low else "maximum"
+    after = replace(
+        state,
+        experts=experts,
+        bill_usd=bill + start * max(target - current, 0),
+        largest=max(largest, target),
+        leader=leader.threshold,
+    )
+    work = followed.work_usd
+    return after, CapacityAction(target, current, reason, abs(work[min(current, high)] - work[target]))
+
+
+def _advance(
+    expert: Expert, costs: Sequence[float], interval_s: float, economics: CapacityEconomics
+) -> Expert:
+    """One interval on paper: pay for what would be ready, then stay or move as the rule at this α does."""
+    low, high = economics.min_instances, economics.max_instances
+    price = expert.threshold * economics.startup_usd
+    paid = costs[min(expert.ready, high)]
+    waiting = sorted(left - interval_s for left in expert.starting_s)
+    ready = expert.ready + sum(1 for left in waiting if left <= 0.0)
+    waiting = [left for left in waiting if left > 0.0]
+    held = ready + len(waiting)
+    charged = charge(expert.work_usd, costs, price, held)
+    more = decide_size(charged, price, held, low, high).target - held
+    if more > 0:
+        waiting += [economics.startup_s] * more
+        paid += more * economics.startup_usd
+    cancelled = min(len(waiting), max(-more, 0))
+    waiting = waiting[: len(waiting) - cancelled]
     moved = relax(charged, price, low)
-    after = CapacityState(tuple(value - least for value in moved), state.optimum_usd + least)
-    return after, decide_size(charged, price, current, low, high)
+    least = min(moved[low:])
+    return Expert(
+        threshold=expert.threshold,
+        work_usd=tuple(value - least for value in moved),
+        ready=ready - (max(-more, 0) - cancelled),
+        starting_s=tuple(waiting),
+        recent_usd=expert.recent_usd * 0.5 ** (interval_s / MEMORY_S) + paid,
+        bill_usd=expert.bill_usd + paid,
+    )
+
+
+def _leader(experts: Sequence[Expert], followed: float, start_usd: float) -> Expert:
+    """The expert of the least recent bill, where an instance that is held counts for what its start cost.
+
+    The one followed stays until another is cheaper by half of what moving every instance would cost.
+    """
+
+    def worth(expert: Expert) -> float:
+        return expert.recent_usd - start_usd * expert.held
+
+    before = next((expert for expert in experts if expert.threshold == followed), experts[FIRST])
+    best = min(experts, key=worth)
+    most = max(expert.held for expert in experts)
+    return best if worth(best) + start_usd * (1 + most) / 2.0 < worth(before) else before
 
 
 def relax(charged: Sequence[float], price: float, low: int) -> list[float]:

@@ -50,7 +50,7 @@ def plan(
     snapstart: Annotated[bool, typer.Option(help="Restore sandboxes instead of starting them.")] = False,
     keep_alive: Annotated[str, typer.Option(help="How long an idle sandbox lives.")] = "10m",
     concurrency: Annotated[int, typer.Option(help="Most sandboxes at once.", min=1)] = 1000,
-    sweep: Annotated[bool, typer.Option(help="How it moves with price, objective, traffic.")] = False,
+    sweep: Annotated[bool, typer.Option(help="Vary price and traffic too.")] = False,
     report: Annotated[File, typer.Option(help="Write one HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     gpu_hours: Annotated[Number, typer.Option(help="With --from-logs: instance-hours paid for.")] = None,

@@ -84,7 +84,7 @@ def _why_missed(plan: Plan, best: str) -> str:
     if cold_share > 1.0 - scenario.attainment:
         return (
             f"No design meets the objective: bursts start {one.cold_starts} sandboxes cold "
-            f"({cold_share:.1%} of the requests), and a cold start of {scenario.profile.cpu.init_ms:g} ms misses it. "
+            f"({cold_share:.1%} of the requests), and {scenario.profile.cpu.init_ms:g} ms of start miss it. "
             "Provisioned concurrency or SnapStart is what helps."
         )
     return "No design meets the objective on this trace."

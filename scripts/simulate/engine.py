@@ -1,11 +1,11 @@
 """The replay: every request of a trace through the real `decide`, every tick through a scaler.
 
-`decide` is pure. Within one snapshot its answer depends only on the calls in flight at the endpoint that the
-router knows of and on whether the request explores, so those answers are remembered per snapshot: the same
-function on the same inputs, never a second policy.
+`decide` is pure. Within one snapshot all requests of a trace are alike to it, except those that explore, so
+its answers are remembered per snapshot: the same function on the same inputs, never a second policy.
 
-The router knows the in-flight count that the endpoint had when it last answered somebody. The control loop
-publishes a snapshot each tick. What is not replayed: hedged calls (no tokens are handed out).
+The control loop publishes a snapshot each tick and when an instance comes or goes. The endpoint refuses what
+it cannot answer in time, and the router then answers on the CPU at once. Not replayed: hedged calls (no
+tokens are handed out), the sandboxes' breakers (a refusal is not a failure).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from handlers.routing.types import Decision, Local, Path, Request
 
 from .draws import Draws
 from .fleet import BATCH_DONE, BATCH_TIMER, INSTANCE_LOST, INSTANCE_READY, Fleet, Instance
-from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of
+from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of, price_list
 from .sandboxes import COLD, THROTTLED, Sandboxes
 from .scaling import Scaler, Seen
 from .scenario import Scenario
@@ -73,6 +73,8 @@ class _Run:
         self.model_gb, self.front_gb = economics.model_memory_mb / 1024.0, economics.front_memory_mb / 1024.0
         self.slo_s = scenario.latency_slo_ms / 1000.0
         self.deadline_s = self.slo_s - STANDBY_MARGIN_MS / 1000.0
+        # Past this a front has asked for the CPU answer too (`standby_after_ms`), whoever answers in the end.
+        self.late_s = self.slo_s
         self.init_s = scenario.profile.cpu.init_ms / 1000.0
         if cloud.snap_start:
             self.init_s = cloud.snap_start.restore_ms / 1000.0
@@ -82,16 +84,13 @@ class _Run:
         self.serial = 0
         self.scaler = design.scaler()
         self.snapshot = self._snapshot(0, 0, 0.0)
-        self.courses: dict[tuple[float, int], Decision] = {}
-        self.known_in_flight = 0.0
+        self.courses: dict[int, Decision] = {}
         self.fleet: Fleet | None = None
         self.began: dict[int, tuple[float, float, bool, bool]] = {}
         gpu = scenario.profile.gpu
         if gpu is not None and self.snapshot.gpu is not None:
             wait_s = gpu.max_wait_ms / 1000.0 if gpu.max_batch > 1 else 0.0
-            deadline = self.deadline_s
-            arrivals = self.arrivals
-            self.fleet = Fleet(self.snapshot.gpu, wait_s, lambda i: arrivals[i] + deadline, self._schedule)
+            self.fleet = Fleet(self.snapshot.gpu, wait_s, self._schedule)
             for _ in range(self.scaler.first):
                 instance = self.fleet.order(-gpu.startup_s, 0.0)
                 self.fleet.became_ready(instance)
@@ -154,14 +153,13 @@ class _Run:
             self._tick(now, fleet)
         elif kind == ESCALATE:
             request = cast(int, what)
-            if not fleet.call(request, now):
+            if not fleet.call(request, now, self.arrivals[request] + self.deadline_s):
                 self._answered(request, now, False)
         else:
             instance = cast(Instance, what)
             if kind == BATCH_DONE:
                 for i in fleet.done(now, instance):
                     self._answered(i, now, True)
-                self.known_in_flight = float(fleet.in_flight)
             elif kind == BATCH_TIMER:
                 fleet.timer(now, instance)
             elif kind == INSTANCE_READY:
@@ -173,9 +171,12 @@ class _Run:
                     self._answered(i, now, False)
                 self._publish(now)
         if fleet.dropped:
-            for i in fleet.dropped:
-                self._answered(i, now, False)
-            fleet.dropped.clear()
+            self._dropped(now, fleet)
+
+    def _dropped(self, now: float, fleet: Fleet) -> None:
+        dropped, fleet.dropped = fleet.dropped, []
+        for i in dropped:
+            self._answered(i, now, False)
 
     def _endpoint(self) -> Fleet:
         if self.fleet is None:
@@ -207,18 +208,16 @@ class _Run:
             fleet.retire(now, ready + starting - target)
         self._publish(now)
 
-    def _course(self, i: int, now: float) -> Decision:
-        key = (self.known_in_flight, self.draws.explores[i])
-        course = self.courses.get(key)
-        if course is None:
-            request = replace(self.request, draw=0.0) if key[1] else self.request
-            local = Local(gpu_in_flight=self.known_in_flight)
-            course = self.courses[key] = decide(request, self.snapshot, local, now)
+    def _course(self, explores: int, now: float) -> Decision:
+        request = replace(self.request, draw=0.0) if explores else self.request
+        course = self.courses[explores] = decide(request, self.snapshot, Local(), now)
+        if course.path is Path.GPU and self.snapshot.topology is Topology.SPLIT:
+            self.late_s = course.standby_after_ms / 1000.0
         return course
 
     def _arrive(self, i: int, now: float) -> None:
-        key = (self.known_in_flight, self.draws.explores[i])
-        course = self.courses.get(key) or self._course(i, now)
+        explores = self.draws.explores[i]
+        course = self.courses.get(explores) or self._course(explores, now)
         tally = self.tally
         split = self.snapshot.topology is Topology.SPLIT
         pool = self.front if split else self.model
@@ -235,8 +234,17 @@ class _Run:
         cpu_s = self.draws.cpu_s[i]
         if course.path is Path.GPU:
             self.began[i] = (now, init_s, split, False)
-            if self.fleet is None or self.draws.gpu_fails[i] or not self.fleet.call(i, now):
-                self._answered(i, now + init_s, False)
+            within_s = self.deadline_s
+            if split and not course.standby_degrades:
+                within_s = min(within_s, course.standby_after_ms / 1000.0)
+            within_s -= self.draws.network_s[i]
+            if self.fleet is not None and not self.draws.gpu_fails[i]:
+                if self.fleet.call(i, now, now + within_s):
+                    return
+                if self.needing[i] and course.degraded_below is not None and not course.standby_degrades:
+                    self._after_refusal(i, course)
+                    return
+            self._answered(i, now + init_s + self.draws.network_s[i], False)
             return
         busy_s = cpu_s
         if split:
@@ -265,6 +273,22 @@ class _Run:
         pool.hold(end)
         tally.latency_s[i] = end - now
         tally.degraded[i] = needs
+
+    def _after_refusal(self, i: int, course: Decision) -> None:
+        """The endpoint had no room at once; the CPU's answer is not confident, and so asks once more."""
+        arrived, init_s, split, _ = self.began[i]
+        cpu_s, hop_s = self.draws.cpu_s[i], self.draws.network_s[i]
+        end = arrived + init_s + cpu_s
+        if split:
+            end += 2.0 * hop_s + max(0.0, self._model_call(arrived + hop_s, cpu_s))
+        else:
+            self.tally.work_gb_s += cpu_s * self.model_gb
+        self.began[i] = (arrived, init_s, split, True)
+        if (arrived + self.slo_s - end) * 1000.0 < course.gpu_needs_ms:
+            self._answered(i, end, False)
+            return
+        self.tally.escalations += 1
+        self._schedule(end, ESCALATE, i)
 
     def _refuse(self, i: int) -> None:
         self.tally.served[i] = REFUSED
@@ -295,6 +319,8 @@ class _Run:
         last = arrived + self.deadline_s
         end = max(now, arrived + init_s) + self.draws.network_s[i]
         cpu_s = self.draws.cpu_s[i]
+        if ok and split and not cascade and end - arrived > self.late_s:
+            self._model_call(arrived + self.late_s, cpu_s)
         if ok and end <= last:
             tally.served[i] = CASCADE if cascade else GPU
         else:
@@ -336,22 +362,12 @@ class _Run:
 
     def outcome(self) -> Outcome:
         """The money and the shares."""
-        economics, cloud = self.scenario.economics, self.scenario.cloud
-        prices = {
-            "front_door_request": economics.front_door_request,
-            "lambda_request": economics.lambda_request,
-            "lambda_gb_s": economics.lambda_gb_s,
-            "gpu_second": economics.gpu_second_usd(),
-            "missed": economics.missed_escalation_usd,
-            "restore_gb": cloud.snap_start.usd_per_gb_restored if cloud.snap_start else 0.0,
-            "cache_gb_s": cloud.snap_start.usd_per_gb_s_cached if cloud.snap_start else 0.0,
-        }
         return outcome_of(
             self.design.name,
             self.tally,
             self.draws,
             self.needs,
-            prices,
+            price_list(self.scenario),
             self.scenario.latency_slo_ms,
             self.trace.duration_s,
         )

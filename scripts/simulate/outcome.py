@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .draws import Draws
+from .scenario import Scenario
 
 CPU, GPU, CASCADE, STANDBY, REFUSED = 0, 1, 2, 3, 4
 SERVED_BY = ("cpu", "gpu", "cascade", "standby", "refused")
@@ -70,6 +71,20 @@ class Outcome:
         return float(np.percentile(answered, percent)) if len(answered) else float("nan")
 
 
+def price_list(scenario: Scenario) -> dict[str, float]:
+    """What a tally is multiplied with, USD."""
+    economics, snap = scenario.economics, scenario.cloud.snap_start
+    return {
+        "front_door_request": economics.front_door_request,
+        "lambda_request": economics.lambda_request,
+        "lambda_gb_s": economics.lambda_gb_s,
+        "gpu_second": economics.gpu_second_usd(),
+        "missed": economics.missed_escalation_usd,
+        "restore_gb": snap.usd_per_gb_restored if snap else 0.0,
+        "cache_gb_s": snap.usd_per_gb_s_cached if snap else 0.0,
+    }
+
+
 def outcome_of(
     policy: str,
     tally: Tally,
@@ -79,7 +94,7 @@ def outcome_of(
     slo_ms: float,
     duration_s: float,
 ) -> Outcome:
-    """Turn a tally into money and shares. `prices` are those of `engine.price_list`."""
+    """Turn a tally into money and shares. `prices` are those of `price_list`."""
     latency_ms = np.frombuffer(tally.latency_s, dtype=np.float64) * 1000.0
     served = np.frombuffer(bytes(tally.served), dtype=np.uint8)
     on_gpu = (served == GPU) | (served == CASCADE)

@@ -20,7 +20,7 @@ MESSAGE = "answered"
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One request of the log: epoch seconds, path, USD of Lambda and fees, in time or not, degraded or not."""
+    """One request of the log: epoch seconds, path, USD without the GPU, in time or not, degraded or not."""
 
     at_s: float
     path: str
@@ -106,18 +106,13 @@ def regret_report(
         f"{len(logged):,} requests in {trace.duration_s / 3600:.2f} h: you paid {paid:.4f} USD, "
         f"{paid / optimum:.2f} × the clairvoyant optimum ({optimum:.4f} USD)."
     )
-    estimated = ", estimated from the minutes with a GPU answer: --gpu-hours states it"
     unavoidable = max(0.0, lookahead - optimum)
+    how = " estimated from the minutes with a GPU answer" if gpu_hours is None else ""
     print(
         f"The difference was {paid - optimum:.4f} USD ({(paid - optimum) * month:,.2f} a month), of which "
         f"{unavoidable:.4f} is what nobody saves who sees no further than a start-up ahead. Paid for requests "
-        f"{requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h"
-        + (
-            ", estimated from the minutes with a GPU answer: --gpu-hours states it"
-            if gpu_hours is None
-            else ""
-        )
-        + f"), for missed escalations {missed:.4f}."
+        f"{requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h{how}), for missed escalations "
+        f"{missed:.4f}."
     )
     for note in rows.summary():
         print(f"note: {note}")

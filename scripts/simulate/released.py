@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 from handlers.errors import InvalidInput, PointerMissing
 from handlers.routing.economics import Economics
 from handlers.routing.profile import Profile
-from handlers.routing.snapshot import cascade_of
+from handlers.routing.snapshot import Cascade, CurvePoint
 from handlers.serving import manifest
 from infra import config
 from infra.prices.table import load_prices
@@ -43,9 +42,16 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
         economics=economics,
         latency_slo_ms=wanted.latency_slo_ms,
         attainment=wanted.attainment,
-        cascade=None if release.cascade is None else cascade_of(asdict(release.cascade)),
+        cascade=_cascade(release.cascade),
         max_instances=0 if wanted.gpu is None else wanted.gpu.max_instances,
     )
+
+
+def _cascade(stated: manifest.Cascade | None) -> Cascade | None:
+    if stated is None:
+        return None
+    points = tuple(CurvePoint(p.threshold, p.escalation_share, p.accuracy) for p in sorted(stated.curve))
+    return Cascade(stated.threshold, stated.escalation_share, stated.accuracy, points)
 
 
 def with_gpu(scenario: Scenario, instance_type: str, region: str = "us-east-1") -> Scenario:

@@ -130,10 +130,8 @@ def drawing(body: str, height: int, title: str) -> str:
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:
     """What the marks of a chart mean, below it."""
-    items = "".join(
-        f'<li><svg viewBox="0 0 26 12" width="26" height="12" aria-hidden="true">{mark}</svg> {escape(name)}</li>'
-        for mark, name in entries
-    )
+    frame = '<svg viewBox="0 0 26 12" width="26" height="12" aria-hidden="true">'
+    items = "".join(f"<li>{frame}{mark}</svg> {escape(name)}</li>" for mark, name in entries)
     return f'<ul class="legend">{items}</ul>'
 
 
