@@ -16,6 +16,8 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
 from moto.ssm.models import Parameter
 
+from scripts.local.moto_stack_corrections import correct_stacks, replace
+
 PRESIGNED = "AWSAccessKeyId=local&Signature=local&Expires=9999999999"
 """AWS's link is presigned too; moto refuses anonymous readers but checks no signature."""
 
@@ -30,11 +32,7 @@ def correct_all(endpoint_url: str) -> None:
     keep_all_function_properties()
     serve_function_code(endpoint_url)
     take_parameter_tags_as_map()
-
-
-def replace(owner: type, name: str, value: object) -> None:
-    """Puts `value` in the place of a method of a class of moto's."""
-    setattr(owner, name, value)
+    correct_stacks()
 
 
 def keep_stated_sagemaker_names() -> None:

@@ -1,0 +1,138 @@
+"""Where moto's CloudFormation differs from AWS's in a way that an update of a stack runs into, put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from moto.applicationautoscaling import models as scaling
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.models import CloudFormationBackend, Stack
+from moto.cloudformation.parsing import ResourceMap
+from moto.cloudformation.responses import CloudFormationResponse
+
+COPIES = ("sagemaker", "sagemaker:inference-component:DesiredCopyCount")
+
+
+def correct_stacks() -> None:
+    """Applies every correction of this module."""
+    scale_inference_components()
+    update_what_a_parameter_in_ssm_changed()
+    show_outputs_after_a_change_set()
+    delete_no_change_set()
+
+
+def replace(owner: object, name: str, value: object) -> None:
+    """Puts `value` in the place of a method of a class, or a function of a module, of moto's."""
+    setattr(owner, name, value)
+
+
+def scale_inference_components() -> None:
+    """moto's Application Auto Scaling does not know inference components; AWS's does since 2023."""
+    original = scaling._target_params_are_valid
+
+    def valid(namespace: str, resource_id: str, dimension: str) -> bool:
+        if (namespace, dimension) == COPIES and resource_id.startswith("inference-component/"):
+            return True
+        return bool(original(namespace, resource_id, dimension))
+
+    replace(scaling, "_target_params_are_valid", valid)
+
+
+def update_what_a_parameter_in_ssm_changed() -> None:
+    """moto compares an SSM parameter's name; AWS reads its value again at every update of the stack."""
+    same, diff = CloudFormationResponse._validate_different_update, ResourceMap.build_resource_diff
+    has_parameters = Stack.has_parameters
+
+    def validate(self: CloudFormationResponse, incoming: Any, body: str, stack: Stack) -> None:
+        if not moved(stack.resource_map):
+            same(self, incoming, body, stack)
+
+    def has(self: Stack, parameters: Any) -> bool:
+        return not moved(self.resource_map) and bool(has_parameters(self, parameters))
+
+    def build(self: ResourceMap, template: dict[str, Any], parameters: Any = None) -> dict[str, Any]:
+        actions: dict[str, list[str]] = diff(self, template, parameters)
+        for name in affected(template, moved(self)):
+            action = "Modify" if self._parsed_resources.get(name) is not None else "Add"
+            if not any(name in names for names in actions.values()):
+                actions[action].append(name)
+        return actions
+
+    replace(CloudFormationResponse, "_validate_different_update", validate)
+    replace(Stack, "has_parameters", has)
+    replace(ResourceMap, "build_resource_diff", build)
+
+
+def moved(resources: ResourceMap) -> set[str]:
+    """The stack's parameters of an SSM type whose value in SSM is no longer what the stack was made with."""
+    found = set()
+    for name, slot in resources._template.get("Parameters", {}).items():
+        if slot["Type"].startswith("AWS::SSM::Parameter::Value"):
+            path = resources.input_parameters.get(name, slot.get("Default"))
+            if resources.parse_ssm_parameter(path, slot["Type"]) != resources.resolved_parameters.get(name):
+                found.add(name)
+    return found
+
+
+def affected(template: Mapping[str, Any], parameters: set[str]) -> list[str]:
+    """The resources that depend on `parameters`, through conditions and other resources too."""
+    conditions = {
+        name for name, body in template.get("Conditions", {}).items() if parameters & set(references(body))
+    }
+    changed: set[str] = set(parameters)
+    resources: Mapping[str, Any] = template["Resources"]
+    while True:
+        more = {
+            name
+            for name, body in resources.items()
+            if body.get("Condition") in conditions or changed & set(references(body))
+        } - changed
+        if not more:
+            return [name for name in resources if name in changed]
+        changed |= more
+
+
+def references(body: object) -> Iterator[str]:
+    """Every name that `body` refers to, by Ref or Fn::GetAtt."""
+    if isinstance(body, dict):
+        for key, value in body.items():
+            if key == "Ref":
+                yield value
+            elif key == "Fn::GetAtt":
+                yield value[0] if isinstance(value, list) else value.split(".")[0]
+            else:
+                yield from references(value)
+    elif isinstance(body, list):
+        for item in body:
+            yield from references(item)
+
+
+def show_outputs_after_a_change_set() -> None:
+    """moto forgets a template's outputs and exports when it executes a change set; AWS shows them."""
+    execute = CloudFormationBackend.execute_change_set
+
+    def executed(self: CloudFormationBackend, change_set_name: str, stack_name: str | None = None) -> None:
+        change_set = self.describe_change_set(change_set_name)
+        if change_set is None:
+            raise ValidationError(change_set_name)
+        execute(self, change_set_name, stack_name)
+        stack = self.stacks[change_set.stack_id]
+        stack._parse_template()
+        stack.output_map = stack._create_output_map()
+        for export in stack.exports:
+            self.exports[export.name] = export
+
+    replace(CloudFormationBackend, "execute_change_set", executed)
+
+
+def delete_no_change_set() -> None:
+    """moto breaks when a change set that does not exist is deleted; AWS does nothing."""
+    delete = CloudFormationBackend.delete_change_set
+
+    def deleted(self: CloudFormationBackend, change_set_name: str) -> None:
+        names = {change_set.change_set_name for change_set in self.change_sets.values()}
+        if change_set_name in names or change_set_name in self.change_sets:
+            delete(self, change_set_name)
+
+    replace(CloudFormationBackend, "delete_change_set", deleted)
