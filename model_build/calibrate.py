@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 
 TEMPERATURE_SHARE = 0.2
 TEMPERATURE_MOST = 500
+PRIOR_DEVIATION = 0.5
 GRID_STEPS = 80
 CLOSEST_TO_ONE = 1e-6
 
@@ -80,13 +81,19 @@ def confidence(logits: Array, temperature: float) -> Array:
 
 
 def fit_temperature(logits: Array, targets: Array) -> float:
-    """The T in 0.05…20 that minimises the negative log-likelihood of softmax(logits / T) (Guo et al. 2017)."""
+    """The T that makes softmax(logits / T) likeliest (Guo et al. 2017), a priori log-normal around 1.
+
+    Without the prior a network that is right on every example here would get T → 0: boundless confidence
+    from a handful of examples. Its weight is that of one example in all, so it only speaks where the data
+    is silent.
+    """
     rows = np.arange(len(targets))
     wide = logits.astype(np.float64)
 
     def loss(log_t: float) -> float:
         scaled = wide / np.exp(log_t)
-        return float(np.mean(logsumexp(scaled, axis=1) - scaled[rows, targets]))
+        data = float(np.sum(logsumexp(scaled, axis=1) - scaled[rows, targets]))
+        return data + (log_t / PRIOR_DEVIATION) ** 2 / 2
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
     return float(np.exp(found.x))

@@ -233,6 +233,11 @@ def _spec(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
 
+def _entry(path: Path) -> dict[str, Any]:
+    entry = manifests.file_entry(path)
+    return {"sha256": entry.sha256, "bytes": entry.bytes}
+
+
 def _value_shape(parts: Parts) -> list[int]:
     import onnx  # slow to import, and needed only for a regression
 

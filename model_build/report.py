@@ -1,13 +1,14 @@
-"""The report of a build: one HTML file that opens offline."""
+"""The report of a build: one HTML file that opens offline, for whoever pays and for whoever maintains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
-from model_build.candidate import MeasureResult
+from model_build import page
+from model_build.candidate import Measured, MeasureResult
 from model_build.recipe import Recipe
 from model_build.release import Parts
+from model_build.report_charts import confusion, escalation, learning, memory_cost, pareto, reliability
 from model_build.trained import DistilResult, PruneResult, Trained
 
 
@@ -26,13 +27,235 @@ class Story:
 
 def render(story: Story) -> str:
     """The whole page."""
-    rows = "".join(
-        f"<tr><td>{escape(m.candidate.name)}</td><td>{m.candidate.size_bytes}</td><td>{m.p50_ms:.4f}</td>"
-        f"<td>{m.score:.4f}</td></tr>"
-        for m in story.measured.measured
+    parts, recipe = story.parts, story.recipe
+    body = [_head(story), _tiles(story), _steps(story)]
+    body.append(
+        page.pair(
+            page.card(
+                "Every candidate tried",
+                "Left and up is better; a larger disc is a larger file. The line joins the candidates that no other "
+                "beats in speed, score and size at once.",
+                pareto(story.measured.measured, parts.gated.chosen, recipe.metric.name),
+            ),
+            page.card(
+                "What a million requests cost",
+                "USD per million by the function's memory, request and billed init included; the mark is the size "
+                "chosen.",
+                memory_cost(parts.profiled),
+            ),
+        )
+    )
+    cascade = parts.calibration.cascade
+    if cascade is not None:
+        body.append(
+            page.pair(
+                page.card(
+                    "Escalation curve",
+                    "How good the answers are when a share of requests goes on to the GPU. Shaded: within epsilon of "
+                    "the GPU alone.",
+                    escalation(cascade),
+                ),
+                page.card(
+                    "Reliability",
+                    "When the model says 80 %, is it right in 80 of 100? On the test split, after the temperature.",
+                    reliability(parts.evaluated.reliability),
+                ),
+            )
+        )
+    curves = [
+        story.teacher,
+        story.student.plain,
+        *([story.student.distilled] if story.student.distilled else []),
+    ]
+    learning_card = page.card(
+        "Learning curves",
+        "The metric on the validation split, epoch by epoch.",
+        learning(curves, recipe.metric.name),
+    )
+    if parts.evaluated.confusion:
+        matrix = confusion(parts.evaluated.confusion, recipe.labels)
+        body.append(
+            page.pair(
+                learning_card,
+                page.card("Confusion", "The cpu variant on the test split. Red: mistakes.", matrix),
+            )
+        )
+    else:
+        body.append(learning_card)
+    body += [_candidates(story), _memory(story), _checks(story), _footer(story)]
+    return page.page(f"{recipe.name}: build report", "".join(body))
+
+
+def _head(story: Story) -> str:
+    parts, recipe = story.parts, story.recipe
+    chosen = parts.gated.chosen
+    cascade = parts.calibration.cascade
+    faster = parts.profiled.gpu_batch_ms[1] / chosen.p50_ms
+    smaller = parts.gpu.size_bytes / chosen.candidate.size_bytes
+    promise = (
+        f" With {1 - cascade.delta:.0%} confidence, escalating {cascade.escalation_share:.1%} of requests keeps the "
+        f"error within {100 * cascade.epsilon:g} points of the large model's."
+        if cascade
+        else ""
     )
     return (
-        f"<!doctype html><meta charset=utf-8><title>{escape(story.recipe.name)}</title>"
-        f"<h1>{escape(story.recipe.name)}</h1><p>{escape(story.parts.gated.reason)}</p>"
-        f"<table><tr><th>candidate<th>bytes<th>p50 ms<th>validation</tr>{rows}</table>"
+        f'<p class="kicker">turnout build report</p><h1>{recipe.name}</h1><p class="lede">The cpu variant is '
+        f"{faster:.0f}× faster on one CPU thread and {smaller:.0f}× smaller than the large model, at "
+        f"{_points(parts.evaluated.cpu - parts.evaluated.gpu)} of {recipe.metric.name} on unseen data.{promise}</p>"
     )
+
+
+def _tiles(story: Story) -> str:
+    parts = story.parts
+    evaluated, chosen, row = parts.evaluated, parts.gated.chosen, parts.profiled.chosen
+    entries = [
+        (
+            _score(evaluated.cpu),
+            f"{story.recipe.metric.name}, cpu variant",
+            f"{_score(evaluated.gpu)} gpu variant",
+        ),
+        (
+            _bytes(chosen.candidate.size_bytes),
+            "file that a function loads",
+            f"{_bytes(parts.gpu.size_bytes)} gpu",
+        ),
+        (
+            _ms(chosen.p50_ms),
+            "per request, one thread",
+            f"{_ms(parts.profiled.gpu_batch_ms[1])} gpu variant on CPU",
+        ),
+        (f"${row.usd_per_million:.2f}", "per million requests", f"{row.memory_mb} MB function, arm64"),
+    ]
+    if evaluated.cascade is not None and evaluated.escalation_share is not None:
+        share = f"{evaluated.escalation_share:.1%} escalated"
+        entries.append((_score(evaluated.cascade), "both together, on the test split", share))
+    return page.tiles(entries)
+
+
+def _steps(story: Story) -> str:
+    parts, measured = story.parts, story.measured.measured
+    chosen = parts.gated.chosen
+    base = next((m for m in measured if m.candidate.network == chosen.candidate.network
+                 and m.candidate.precision == "fp32"), chosen)  # fmt: skip
+    whole = next((m for m in measured if m.candidate.network == story.student.chosen.name
+                  and m.candidate.precision == "fp32"), base)  # fmt: skip
+    graph = next(g for g in parts.exported.graphs if g.network == chosen.candidate.network)
+    teacher_ms = _ms(parts.profiled.gpu_batch_ms[1])
+    rows = [
+        ("teacher", _score(story.teacher.score), _bytes(parts.gpu.size_bytes), teacher_ms,
+         f"{story.teacher.parameters:,} parameters; becomes the gpu variant"),
+        ("student, labels only", _score(story.student.plain.score), "", "",
+         f"{story.student.plain.parameters:,} parameters"),
+    ]  # fmt: skip
+    if story.student.distilled is not None:
+        gain = story.student.distilled.score - story.student.plain.score
+        word = "kept" if story.student.chosen is story.student.distilled else "not kept"
+        rows.append(("+ distilled", _score(story.student.distilled.score), _bytes(whole.candidate.size_bytes),
+                     _ms(whole.p50_ms), f"{_points(gain)} from the teacher's logits; {word}"))  # fmt: skip
+    if chosen.candidate.pruned_share:
+        rows.append(("+ pruned", _score(base.score), _bytes(base.candidate.size_bytes), _ms(base.p50_ms),
+                     f"{chosen.candidate.pruned_share:.0%} of parameters gone, widths in steps of 16; "
+                     f"{whole.p50_ms / base.p50_ms:.2f}× the speed"))  # fmt: skip
+    elif story.recipe.pruning is not None:
+        rows.append(
+            ("+ pruned", "", "", "", "backed off: the unpruned network was better or pruning cost too much")
+        )
+    rows.append(("+ exported and fused", _score(base.score), _bytes(base.candidate.size_bytes), _ms(base.p50_ms),
+                 f"{graph.exported.exporter} exporter, within {graph.exported.parity.max_rel:.0e} of PyTorch"))  # fmt: skip
+    rows.append((f"+ {chosen.candidate.scheme}", _score(chosen.score), _bytes(chosen.candidate.size_bytes),
+                 _ms(chosen.p50_ms), parts.gated.reason))  # fmt: skip
+    cascade = parts.calibration.cascade
+    if cascade is not None:
+        rows.append(("+ cascade", _score(cascade.accuracy), "", "",
+                     f"{cascade.escalation_share:.1%} of requests ask the GPU; on the threshold split"))  # fmt: skip
+    note = f"{story.recipe.metric.name} on the validation split, file size, median of one request on one CPU thread."
+    headings = ("step", story.recipe.metric.name, "size", "p50", "what it bought")
+    return page.card("What each step bought", note, page.table(headings, rows, words=4))
+
+
+def _candidates(story: Story) -> str:
+    chosen = story.parts.gated.chosen.candidate.name
+    verdicts = {verdict.name: verdict.failures for verdict in story.parts.gated.verdicts}
+    entries = sorted(story.measured.measured, key=lambda m: m.p50_ms)
+    rows = [_candidate_row(m, verdicts, chosen) for m in entries]
+    index = next(i for i, m in enumerate(entries) if m.candidate.name == chosen)
+    headings = ("candidate", "validation", "size", "p50", "session", "int8 nodes", "verdict")
+    note = "Timed in turns in fresh processes, best median of the rounds; opened at the level that served it best."
+    failed = "".join(f'<p class="note">not made: {text}</p>' for text in story.measured.failed)
+    return page.card("Candidates", note, page.table(headings, rows, index, words=6) + failed)
+
+
+def _candidate_row(m: Measured, verdicts: dict[str, tuple[str, ...]], chosen: str) -> tuple[str, ...]:
+    failures = verdicts.get(m.candidate.name)
+    verdict = "chosen" if m.candidate.name == chosen else "; ".join(failures) if failures else ""
+    nodes = ", ".join(f"{count} {kind}" for kind, count in m.candidate.quantised.items())
+    return (m.candidate.name, _score(m.score), _bytes(m.candidate.size_bytes), _ms(m.p50_ms), _ms(m.session_ms),
+            nodes or "–", verdict)  # fmt: skip
+
+
+def _memory(story: Story) -> str:
+    profiled = story.parts.profiled
+    rows = [
+        (f"{r.memory_mb:,} MB", f"{r.vcpu:.2f}", str(r.threads), _ms(r.p50), _ms(r.p95), _ms(r.p99), _ms(r.init_ms),
+         f"{r.usd_per_million:.3f}", "" if r.fits else "too small", "modelled" if r.modelled else "measured")
+        for r in profiled.memory_table
+    ]  # fmt: skip
+    index = next(i for i, r in enumerate(profiled.memory_table) if r.memory_mb == profiled.memory_mb)
+    headings = ("memory", "vCPU", "threads", "p50", "p95", "p99", "init", "USD / million", "fits", "how")
+    note = (
+        f"{profiled.reason}. Price: {profiled.price.source}, {profiled.price.as_of}; {profiled.cold_share:.0%} of "
+        "requests pay a cold start; durations are billed by the whole millisecond. Measured under a CPU quota of that "
+        "share, or modelled from one thread where the machine has no such share to give."
+    )
+    return page.card("Memory size, latency and cost", note, page.table(headings, rows, index))
+
+
+def _checks(story: Story) -> str:
+    parts = story.parts
+    cascade = parts.calibration.cascade
+    graph = next(g for g in parts.exported.graphs if g.network == parts.gated.chosen.candidate.network)
+    parity = graph.exported.parity
+    rows = [
+        ("export parity", f"largest difference {parity.max_abs:.1e} ({parity.max_rel:.1e} relative) over "
+         f"{parity.inputs} inputs, batches of {' and '.join(map(str, parity.batch_sizes))}"),
+        *(("exporter rejected", text) for text in graph.exported.rejected),
+        *((f"ISA parity, {r.cpu}", f"{r.status}: {r.detail}") for r in parts.gated.isa.results),
+        *((f"gate, {v.name}", "; ".join(v.failures) or "passed") for v in parts.gated.verdicts),
+    ]  # fmt: skip
+    if cascade is not None:
+        rows.append(
+            ("guarantee",
+             f"P(excess error ≤ {cascade.epsilon:g}) ≥ {1 - cascade.delta:g} at threshold {cascade.threshold:.4f}: "
+             f"of {cascade.examples} held-out examples just the cascade errs on {cascade.worse}, just the large "
+             f"model on {cascade.better} (p = {cascade.p_value:.3g}; learn then test, exact paired test)")
+        )  # fmt: skip
+        rows.append(
+            ("calibration", f"temperature {parts.calibration.temperature:.3f}; expected calibration error "
+             f"{parts.calibration.ece_before:.4f} before, {parts.calibration.ece_after:.4f} after")
+        )  # fmt: skip
+    note = "What was checked before this release was made."
+    return page.card("Checks", note, page.table(("check", "result"), rows, words=1))
+
+
+def _footer(story: Story) -> str:
+    return (
+        f"<footer>Measured on {story.parts.profiled.machine}, one thread unless it says otherwise. Test split: "
+        f"{story.parts.evaluated.examples:,} examples, read once. gpu variant timed on CPU here; the endpoint measures "
+        "itself where it runs.</footer>"
+    )
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points".replace("-", "−")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f} ms" if value < 1 else f"{value:.2f} ms" if value < 100 else f"{value:.0f} ms"
