@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from moto.applicationautoscaling import models as scaling
-from moto.cloudformation.exceptions import ValidationError
-from moto.cloudformation.models import CloudFormationBackend, Stack
+from moto.cloudformation.exceptions import CloudFormationError, ValidationError
+from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
 from moto.cloudformation.responses import CloudFormationResponse
 
@@ -19,7 +19,7 @@ def correct_stacks() -> None:
     scale_inference_components()
     update_what_a_parameter_in_ssm_changed()
     show_outputs_after_a_change_set()
-    delete_no_change_set()
+    miss_a_change_set_as_aws_does()
 
 
 def replace(owner: object, name: str, value: object) -> None:
@@ -126,13 +126,28 @@ def show_outputs_after_a_change_set() -> None:
     replace(CloudFormationBackend, "execute_change_set", executed)
 
 
-def delete_no_change_set() -> None:
-    """moto breaks when a change set that does not exist is deleted; AWS does nothing."""
+class ChangeSetNotFound(CloudFormationError):
+    """What AWS answers, and the CDK CLI waits for, when a change set is gone."""
+
+    code = "ChangeSetNotFound"
+
+
+def miss_a_change_set_as_aws_does() -> None:
+    """moto breaks when an absent change set is deleted, and calls it an absent stack when it is described."""
     delete = CloudFormationBackend.delete_change_set
+    describe = CloudFormationBackend.describe_change_set
+
+    def exists(self: CloudFormationBackend, name: str) -> bool:
+        return name in self.change_sets or any(c.change_set_name == name for c in self.change_sets.values())
 
     def deleted(self: CloudFormationBackend, change_set_name: str) -> None:
-        names = {change_set.change_set_name for change_set in self.change_sets.values()}
-        if change_set_name in names or change_set_name in self.change_sets:
+        if exists(self, change_set_name):
             delete(self, change_set_name)
 
+    def described(self: CloudFormationBackend, change_set_name: str) -> ChangeSet | None:
+        if not exists(self, change_set_name):
+            raise ChangeSetNotFound(f"ChangeSet [{change_set_name}] does not exist")
+        return describe(self, change_set_name)
+
     replace(CloudFormationBackend, "delete_change_set", deleted)
+    replace(CloudFormationBackend, "describe_change_set", described)
