@@ -57,7 +57,8 @@ class Cdk:
         command = [str(self._cli), *arguments, "--no-notices"]
         lines: list[str] = []
         with self._log.open("a") as log, subprocess.Popen(
-            command, cwd=folder or self._places.root, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, cwd=folder or self._places.root, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace",
         ) as process:  # fmt: skip
             assert process.stdout is not None  # noqa: S101  # asked for with PIPE
