@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 
 from handlers.adapters.signed_http import Reply, SignedHttp
@@ -51,7 +50,7 @@ class ReleaseStore:
     ) -> Reply:
         try:
             return self._http.call(service, method, path, headers, body)
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise ReleaseError(f"{what}: {service} cannot be reached ({error!r})") from error
 
 

@@ -8,8 +8,8 @@ answer and goes on with the next request, which these calls survive. Costs are b
 from __future__ import annotations
 
 import json
+import os
 import threading
-import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ class Upkeep:
         self._pool = pool
         self._logger = logger
         self._follow_pointer = follow_pointer
-        self._sandbox = uuid.uuid4().hex[:12]
+        self._sandbox = os.urandom(6).hex()
         self._snapshot_at = float("-inf")
         self._pointer_at = now
         self._minute = int(now // 60.0)
