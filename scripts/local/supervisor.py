@@ -43,6 +43,7 @@ class Supervisor:
     def __init__(self, places: Places, say: Say) -> None:
         self._places, self._say = places, say
         self._logs = places.home / "logs"
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     def up(self, models: list[str], options: Options) -> bool:
         """Starts everything; False when it was running. Raises LocalCloudError with nothing left behind."""
@@ -127,6 +128,7 @@ class Supervisor:
                 [sys.executable, "-m", module, *arguments], cwd=self._places.root, env=environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
+        self._started[process.pid] = process
         following = now.with_process(ProcessRecord(name, process.pid, module, str(log)))
         state.save(self._places.home, following)
         return following
