@@ -131,15 +131,20 @@ def warm_up(
 ) -> dict[int, float]:
     """Run every size, smallest first, and return the fastest-half mean time of each in ms.
 
-    The first runs of a size (compiling, capturing, allocating) are not counted. Raises what the model raises,
-    and ValueError when a warm-up answer is not finite for an all-zero input.
+    The first runs of a size (compiling, capturing, allocating) are not counted. A size that is out of memory
+    ends the curve before it. Raises what else the model raises.
     """
     curve: dict[int, float] = {}
     for size in sizes:
-        for rows in backend.stage():
-            rows[:size] = 0
-        for _ in range(2):  # a backend with two sets of buffers prepares each
-            backend.submit(size, size).output()
+        try:
+            for _ in range(2):  # a backend with two sets of buffers prepares each
+                for rows in backend.stage():
+                    rows[:size] = 0
+                backend.submit(size, size).output()
+        except Exception as error:
+            if curve and out_of_memory(error):
+                return curve  # the sizes that fit are served
+            raise
         times: list[float] = []
         started = time.perf_counter()
         while len(times) < repeats and (not times or time.perf_counter() - started < budget_s):
@@ -149,6 +154,11 @@ def warm_up(
         fastest = sorted(times)[: max(1, len(times) // 2)]
         curve[size] = sum(fastest) / len(fastest)
     return curve
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device (or the host) had not enough memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def choose(

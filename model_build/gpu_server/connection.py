@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
         """Write the answer of the request at hand; `extra` is further header lines, each with its line end."""
         if self._transport is None or self._answered:
             return
-        self._answered = True
+        self._answered, self._held = True, False
         exchange = self._exchange
         keep = exchange is not None and exchange.head.keep_alive and not self.closing
         self._transport.write(
@@ -227,6 +227,8 @@ class Connection(asyncio.BufferedProtocol):
         if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._application.on_head(exchange)
+        if self._exchange is not exchange:
+            return None  # answered, and on to the next
         if not self._answered and self._slot is None:
             self._application.on_bad(self, 429, "every place in the queue is taken")
         elif not self._answered and self._body_complete:
@@ -252,7 +254,6 @@ class Connection(asyncio.BufferedProtocol):
     def _next_if_done(self) -> None:
         if not self._answered or self._discard or self._exchange is None:
             return
-        self._held = False
         self._free_slot()
         self._exchange, self._filled, self._head_size, self._answered = None, 0, 0, False
         if self._pipelined:
@@ -298,5 +299,5 @@ def parse_head(head: bytes) -> Head:
         path=collected.url.decode("latin-1").partition("?")[0],
         headers=headers,
         length=int(headers.get("content-length", "0")),
-        keep_alive=parser.should_keep_alive(),
+        keep_alive=parser.get_http_version() == "1.1" and headers.get("connection", "").lower() != "close",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Overloaded
+from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Overloaded, Refused
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve, close_time, finish_time, round_down
 from model_build.gpu_server.metrics import Metrics
@@ -21,6 +21,7 @@ from model_build.gpu_server.waiting import Part, Priority, Request, WaitingRoom
 DEPTH = 2
 LEAD_S = 0.001
 MARGIN_S = 0.0005
+RESTART_S = 5.0
 
 
 class Timer(Protocol):
@@ -112,7 +113,7 @@ class Engine:
     def admit(self, items: int, deadline: float, priority: Priority, now: float) -> None:
         """Raises Overloaded when the request cannot be answered by `deadline`; costs microseconds."""
         if not self._lanes:
-            raise EndpointFailed("no worker is ready")
+            raise Refused("no worker is ready; see /ping", RESTART_S)
         finish = self.predicted_finish(items, priority, now)
         if finish + MARGIN_S > deadline:
             self._metrics.refused += 1
@@ -209,7 +210,6 @@ class Engine:
             following = next(iter(lane.batches.values()))
             following.due = self._clock.time() + self.curve.seconds(following.items)
         errors = dict(reply["errors"])
-        everything_failed = len(errors) == batch.items
         row, size = 0, self.spec.output.row_bytes
         finished: list[Request] = []
         for part in batch.parts:
@@ -223,7 +223,7 @@ class Engine:
             failed = [index for index in span if index in errors]
             if failed and request.error is None:
                 where = f"item {part.first + failed[0] - row}"
-                request.error = model_error(where, errors[failed[0]], blame_input=not everything_failed)
+                request.error = model_error(where, errors[failed[0]], out_of_memory=reply["max_batch"] is not None)
                 self._metrics.failed += 1
             bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
             if bad:
@@ -253,14 +253,14 @@ class Engine:
         for batch in lane.batches.values():
             for part in batch.parts:
                 self.waiting.remove(part.request)
-                part.request.error = EndpointFailed(reason)
+                part.request.error = Refused(reason, RESTART_S)
                 part.request.answered = part.request.taken
                 self._finish(part.request)
         lane.batches.clear()
         if not self._lanes:
             for request in list(self.waiting.requests()):
                 self.waiting.remove(request)
-                request.error = EndpointFailed(reason)
+                request.error = Refused(reason, RESTART_S)
                 self._finish(request)
 
     def on_idle(self, callback: Callable[[], None]) -> None:
@@ -278,13 +278,15 @@ class Engine:
             self._idle.popleft()()
 
 
-def model_error(where: str, text: str, *, blame_input: bool) -> Exception:
-    """The error of a request whose item made the model raise: the input's fault when others of its batch passed."""
-    if blame_input:
-        return InvalidInput(
-            where, text, "an input that the model can run; the rest of its batch was answered"
-        )
-    return EndpointFailed(f"the model raised on {where}: {text}")
+def model_error(where: str, text: str, *, out_of_memory: bool) -> Exception:
+    """The error of a request whose item made the model raise.
+
+    It is the input's fault: others of its batch passed, or the worker proved with another input that the model
+    is sound (a worker that cannot ends itself). Only memory is the server's fault.
+    """
+    if out_of_memory:
+        return EndpointFailed(f"the model raised on {where}: {text}")
+    return InvalidInput(where, text, "an input that the model can run")
 
 
 def _nothing(request: Request) -> None:

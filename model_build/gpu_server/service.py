@@ -14,6 +14,7 @@ from handlers.errors import (
     InvalidInput,
     Overloaded,
     PayloadTooLarge,
+    Refused,
     TurnoutError,
 )
 from model_build.gpu_server import wire
@@ -24,6 +25,7 @@ from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.waiting import Priority, Request
 
 JSON = b"application/json"
+RETRY_AFTER_S = 5.0
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
@@ -150,9 +152,9 @@ class Service:
 
     def _engine_now(self) -> Engine:
         if self.draining:
-            raise Draining("the server is shutting down")
+            raise Refused("the server is shutting down", RETRY_AFTER_S)
         if self.engine is None:
-            raise Draining("no model is ready; see /ping")
+            raise Refused("no model is ready; see /ping", RETRY_AFTER_S)
         return self.engine
 
     def _constraints(self, exchange: Exchange) -> tuple[float, Priority]:
@@ -181,18 +183,13 @@ class Service:
         status = status_of(error)
         document: dict[str, object] = {"error": str(error)}
         extra = b""
+        if isinstance(error, Refused):
+            extra = f"Retry-After: {max(1, math.ceil(error.retry_after_s))}\r\n".encode()
         if isinstance(error, Overloaded):
             document["predicted_wait_ms"] = round(error.retry_after_s * 1000, 3)
-            extra = f"Retry-After: {max(1, math.ceil(error.retry_after_s))}\r\n".encode()
-        elif status == 503:
-            extra = b"Retry-After: 5\r\n"
         elif status < 500:
             self._metrics.invalid += 1
         self._answer(exchange, status, document, extra)
-
-
-class Draining(TurnoutError):
-    """Raised when the server takes no requests: it starts, or it stops."""
 
 
 def status_of(error: Exception) -> int:
@@ -202,7 +199,7 @@ def status_of(error: Exception) -> int:
         (InvalidInput, 400),
         (Overloaded, 429),
         (EndpointTimeout, 504),
-        (Draining, 503),
+        (Refused, 503),
     )
     return next((status for kind, status in statuses if isinstance(error, kind)), 500)
 

@@ -29,7 +29,7 @@ import orjson
 
 from handlers.errors import TurnoutError
 from model_build.gpu_server import arena
-from model_build.gpu_server.backend import Backend, Handle, choose, warm_up
+from model_build.gpu_server.backend import Backend, Handle, choose, out_of_memory, warm_up
 from model_build.gpu_server.batching import Curve
 from model_build.gpu_server.spec import GraphSpec
 
@@ -116,7 +116,7 @@ class Worker:
         self, parts: list[list[int]], first: int, out: npt.NDArray[Any], error: Exception, outcome: Outcome
     ) -> None:
         """Run the two halves of a batch that failed with `error`; `parts` are single items from row `first`."""
-        if _out_of_memory(error):
+        if out_of_memory(error):
             outcome.max_batch = min(outcome.max_batch or len(parts), max(1, len(parts) // 2))
         if len(parts) == 1 or outcome.runs >= MAX_RUNS:
             text = (
@@ -153,12 +153,6 @@ def _single_parts(parts: Sequence[Sequence[int]], spec: GraphSpec) -> list[list[
         for count, *offsets in parts
         for row in range(count)
     ]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def serve(worker: Worker, link: Connection) -> None:
