@@ -58,7 +58,7 @@ def plan(
     accept: Annotated[bool, typer.Option(help="With --check: write the new result.")] = False,
     table: Annotated[bool, typer.Option("--table", help="Regenerate the table of docs/planner.md.")] = False,
 ) -> None:
-    """Say what each design would cost for this traffic, how often it would miss, and how far from the best."""
+    """What each design would cost for this traffic, how often it would miss, how far from the best."""
     from dataclasses import replace
 
     from rich.console import Console as Terminal

@@ -110,9 +110,9 @@ def regret_report(
     how = " estimated from the minutes with a GPU answer" if gpu_hours is None else ""
     print(
         f"The difference was {paid - optimum:.4f} USD ({(paid - optimum) * month:,.2f} a month), of which "
-        f"{unavoidable:.4f} is what nobody saves who sees no further than a start-up ahead. Paid for requests "
-        f"{requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h{how}), for missed escalations "
-        f"{missed:.4f}."
+        f"{unavoidable:.4f} is what nobody saves who sees no further than a start-up ahead. "
+        f"Paid for requests {requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h{how}), "
+        f"for missed escalations {missed:.4f}."
     )
     for note in rows.summary():
         print(f"note: {note}")

@@ -21,7 +21,7 @@ BINS = 120
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#111;background:#fff;margin:0 auto;max-width:60rem;padding:1rem}
 h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .4rem}
-svg{width:100%;height:auto;display:block}svg text{font:12px system-ui,sans-serif}
+svg{width:100%;height:auto;display:block}svg text{font:13px system-ui,sans-serif}h1,p{overflow-wrap:anywhere}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.82rem}
 td,th{padding:.25rem .5rem;text-align:right;white-space:nowrap;border-bottom:1px solid #ccc}
 td:first-child,th:first-child{text-align:left}tr.chosen td{font-weight:700}
@@ -153,20 +153,40 @@ def _frontier(plan: Plan) -> str:
     usd = {name: plan.monthly_usd(one.cost_usd) for name, one in plan.outcomes.items()}
     least = min(one.attainment for one in plan.outcomes.values()) * 100
     chart = Chart((0, max(usd.values()) * 1.1), (max(0.0, least - 0.5), 100.3), "USD a month", "% in time")
-    for name, one in plan.outcomes.items():
-        chart.dot(usd[name], one.attainment * 100, name)
-    return chart.svg("Cost against attainment by design")
+    names = ""
+    for number, (name, one) in enumerate(plan.outcomes.items(), 1):
+        chart.dot(usd[name], one.attainment * 100, str(number))
+        names += f"<li>{escape(name)}: {usd[name]:,.2f} USD, {one.attainment:.2%}</li>"
+    return chart.svg("Cost against attainment by design") + f"<ol>{names}</ol>"
+
+
+def _swept_frontier(points: Sequence[Point]) -> tuple[str, str]:
+    """turnout's cost against attainment as the objective and the threshold move."""
+    rows = [point for point in points if point.sweep in ("latency_slo_ms", "threshold")]
+    if not rows:
+        return "", ""
+    least = min(point.attainment for point in rows) * 100
+    most = max(point.cost_usd for point in rows)
+    chart = Chart((0, most * 1.1), (max(0.0, least - 2), 101), "USD for the trace", "% in time")
+    for kind, sweep in enumerate(("latency_slo_ms", "threshold")):
+        line = sorted((p for p in rows if p.sweep == sweep), key=lambda p: p.value)
+        if line:
+            chart.line([(p.cost_usd, p.attainment * 100) for p in line], f"over {sweep}", kind)
+        for point in line:
+            chart.dot(point.cost_usd, point.attainment * 100, f"{point.value:g}")
+    title = "The frontier over the objective and the threshold"
+    return title, chart.svg(title)
 
 
 def _swept(points: Sequence[Point]) -> list[tuple[str, str]]:
     titles = {
-        "latency_slo_ms": "The frontier over the objective (ms)",
-        "threshold": "The frontier over the escalation threshold",
+        "latency_slo_ms": "If the objective were (ms)",
+        "threshold": "If the escalation threshold were",
         "gpu_usd_per_hour": "If the GPU cost (USD an hour)",
         "startup_s": "If the GPU took to start (s)",
         "traffic": "If the traffic were (times)",
     }
-    made = []
+    made = [_swept_frontier(points)]
     for kind, title in titles.items():
         rows = [point for point in points if point.sweep == kind]
         if len(rows) < 2:

@@ -7,8 +7,8 @@ from html import escape
 from math import floor, log10
 
 Points = Sequence[tuple[float, float]]
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 40
+WIDTH, HEIGHT = 480, 230
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "1 5", "14 4")
 SHADES = ("#1b4965", "#5fa8d3", "#cae9ff", "#ee964b", "#8d99ae", "#f4d35e", "#6b705c", "#d90429", "#2b2d42")
 HATCHES = ("", "M0 6L6 0", "M0 0L6 6", "M0 3H6", "M3 0V6", "M0 6L6 0M0 0L6 6", "M0 3H6M3 0V6", "M1 1h1", "")
@@ -98,7 +98,7 @@ class Chart:
         axes.append(
             f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(self._labels[0])}</text>'
         )
-        across = f'transform="translate(13,{(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle"'
+        across = f'transform="translate(14,{(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle"'
         axes.append(f"<text {across}>{escape(self._labels[1])}</text>")
         return drawing("".join(axes + self._body), HEIGHT, title) + legend(self._legend)
 
@@ -139,13 +139,13 @@ def bars(rows: Sequence[tuple[str, dict[str, float]]], unit: str, title: str) ->
     """Horizontal bars made of components, one a row, with the sum at their end."""
     names = list(dict.fromkeys(key for _, parts in rows for key, value in parts.items() if value > 0))
     most = max((sum(parts.values()) for _, parts in rows), default=1.0) or 1.0
-    left, height = 130, 30 * len(rows) + 8
+    left, height = 140, 30 * len(rows) + 8
     body = ""
     for i, (label, parts) in enumerate(rows):
         x, y = float(left), 30 * i + 4
         body += f'<text x="{left - 6}" y="{y + 16}" text-anchor="end">{escape(label)}</text>'
         for kind, name in enumerate(names):
-            width = parts.get(name, 0.0) / most * (WIDTH - left - 80)
+            width = parts.get(name, 0.0) / most * (WIDTH - left - 76)
             if width > 0.2:
                 body += f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="22" {fill(kind)}/>'
                 x += width
