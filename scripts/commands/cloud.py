@@ -67,12 +67,14 @@ def interrupt(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def start(supervisor: Supervisor, control_every_s: float | None = None, max_sandboxes: int = 8) -> bool:
+def start(
+    supervisor: Supervisor, control_every_s: float | None = None, max_sandboxes: int = 8, gpu_copies: int = 1
+) -> bool:
     """`up` with SIGTERM treated as Ctrl-C, so that both leave nothing behind."""
     from scripts.local.supervisor import Options
 
     signal.signal(signal.SIGTERM, interrupt)
-    return supervisor.up(local_models(), Options(max_sandboxes, control_every_s))
+    return supervisor.up(local_models(), Options(max_sandboxes, control_every_s, gpu_copies))
 
 
 @app.command()
@@ -82,6 +84,7 @@ def up(
     runtime_port: RuntimePort = None,
     max_sandboxes: Annotated[int, typer.Option(min=1, help="the most sandboxes of one function")] = 8,
     control_every_s: Every = None,
+    gpu_copies: Annotated[int, typer.Option(min=0, help="GPU processes to begin with")] = 1,
     foreground: Foreground = False,
 ) -> None:
     """Start the laptop cloud: AWS in a process, the CDK deployment into it, functions, API, GPU endpoint."""
@@ -90,7 +93,7 @@ def up(
     places = find_places(api_port, aws_port, runtime_port)
     supervisor = Supervisor(places, say)
     try:
-        fresh = start(supervisor, control_every_s, max_sandboxes)
+        fresh = start(supervisor, control_every_s, max_sandboxes, gpu_copies)
     except KeyboardInterrupt:
         say("interrupted: everything that had started is ended")
         raise typer.Exit(130) from None

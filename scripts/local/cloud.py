@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--control-every-s", type=float, default=None)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     places = Places.from_env(arguments.root, os.environ, arguments.region)
     os.environ.update(places.client_environment())
     del os.environ["AWS_ENDPOINT_URL_LAMBDA"]  # this process asks moto itself; others come through us

@@ -135,7 +135,8 @@ def serve_function_code(endpoint_url: str) -> None:
             if bucket not in store.buckets:
                 store.create_bucket(bucket, self.region)
             key = f"{self.code_sha_256.replace('/', '_')}.zip"
-            store.put_object(bucket, key, self.code_bytes)
+            if store.head_object(bucket, key) is None:
+                store.put_object(bucket, key, self.code_bytes)
             answer["Code"]["Location"] = f"{endpoint_url}/{bucket}/{key}?{PRESIGNED}"
         return answer
 

@@ -32,6 +32,7 @@ class Options:
 
     max_sandboxes: int = 8
     control_every_s: float | None = None
+    gpu_copies: int = 1
 
 
 Say = Callable[[str], None]
@@ -94,6 +95,7 @@ class Supervisor:
             publish(places, releases)
         with self._step("cdk deploy, everything"):
             cdk.deploy(say=lambda stack: self._say(f"  {stack}"))
+        wake(places, list(releases), options.gpu_copies)
         with self._step("functions, API and endpoints are hosted"):
             every = (
                 [] if options.control_every_s is None else ["--control-every-s", str(options.control_every_s)]
@@ -167,6 +169,20 @@ def publish(places: Places, releases: Mapping[str, release_upload.LocalRelease])
         session.client("ssm").put_parameter(
             Name=names.gpu_release(model), Value=release.release, Type="String", Overwrite=True
         )
+
+
+def wake(places: Places, models: list[str], copies: int) -> None:
+    """Asks SageMaker for this many GPU copies of each model; from then on the control loop decides."""
+    from infra.names import Names
+
+    sagemaker = local_session(places).client("sagemaker")
+    components = {found["InferenceComponentName"] for found in
+                  sagemaker.list_inference_components()["InferenceComponents"]}  # fmt: skip
+    for name in (Names("local").endpoint(model) for model in models):
+        if name in components:
+            sagemaker.update_inference_component_runtime_config(
+                InferenceComponentName=name, DesiredRuntimeConfig={"CopyCount": copies}
+            )
 
 
 def local_session(places: Places) -> Any:
