@@ -182,7 +182,8 @@ def choose(
         first = tests[0]
         raise BuildError(
             f"calibrate: even at confidence {first.threshold:g} the cascade errs on {first.worse} of {n} "
-            f"examples that the teacher gets right (p = {first.p_value:.3f} > delta {delta:g}); give the threshold "
+            f"examples that the teacher gets right (p = {first.p_value:.3f} > delta {delta:g}); give the "
+            "threshold "
             "split more examples, a larger epsilon, or train a better student"
         )
     agree = answers == teacher_answers

@@ -104,10 +104,9 @@ def plot(
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
         parts.append(f'<polyline class="line {line.css}" points="{path}"{dash}/>')
     taken: list[tuple[float, float]] = []
-    for dot in dots:
-        parts.append(_dot(x, y, dot, taken))
+    parts += [_dot(x, y, dot, taken) for dot in dots]
     legend = _legend([line for line in lines if line.name])
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">{"".join(parts)}</svg>{legend}'
+    return _svg(WIDTH, HEIGHT, name, parts) + legend
 
 
 def heat(counts: Sequence[Sequence[int]], labels: Sequence[str], name: str) -> str:
@@ -115,35 +114,38 @@ def heat(counts: Sequence[Sequence[int]], labels: Sequence[str], name: str) -> s
     size = len(counts)
     cell = min(40.0, 420 / size)
     width, height = 110 + cell * size, 66 + cell * size
-    parts = [f'<text class="axis" x="{90 + cell * size / 2:.0f}" y="14" text-anchor="middle">answered</text>']
+    parts = [_text(90 + cell * size / 2, 14, "answered", "middle")]
     for row, line in enumerate(counts):
         total = sum(line) or 1
         y = 44 + cell * row
-        parts.append(
-            f'<text class="axis" x="82" y="{y + cell / 2 + 4:.1f}" text-anchor="end">{escape(labels[row][:12])}</text>'
-        )
+        parts.append(_text(82, y + cell / 2 + 4, labels[row][:12], "end"))
         for column, count in enumerate(line):
             share = count / total
-            css = "hit" if row == column else "miss"
-            x = 90 + cell * column
+            css, x = "hit" if row == column else "miss", 90 + cell * column
+            # A single mistake must be seen, a whole row need not shout.
+            opacity = 0.0 if count == 0 else 0.18 + 0.82 * share ** (1 if row == column else 0.35)
+            words = f"{labels[row]} answered as {labels[column]}: {count}"
             parts.append(
-                f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{cell - 2:.1f}" height="{cell - 2:.1f}" rx="4" '
-                f'fill-opacity="{0.0 if count == 0 else 0.18 + 0.82 * share ** (1 if row == column else 0.35):.2f}">'
-                f"<title>{escape(labels[row])} answered as {escape(labels[column])}: {count}</title></rect>"
+                f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{cell - 2:.1f}" '
+                f'height="{cell - 2:.1f}" rx="4" fill-opacity="{opacity:.2f}">'
+                f"<title>{escape(words)}</title></rect>"
             )
             if count:
                 strong = row == column and share > 0.5
-                parts.append(
-                    f'<text class="cell{" strong" if strong else ""}" x="{x + cell / 2 - 1:.1f}" '
-                    f'y="{y + cell / 2 + 3:.1f}" text-anchor="middle">{count}</text>'
-                )
+                css = "cell strong" if strong else "cell"
+                parts.append(_text(x + cell / 2 - 1, y + cell / 2 + 3, str(count), "middle", css))
     for column, label in enumerate(labels):
-        x = 90 + cell * column + cell / 2
-        parts.append(f'<text class="axis" x="{x:.1f}" y="36" text-anchor="middle">{escape(label[:8])}</text>')
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" role="img" '
-        f'aria-label="{escape(name)}">{"".join(parts)}</svg>'
-    )
+        parts.append(_text(90 + cell * column + cell / 2, 36, label[:8], "middle"))
+    return f'<div style="max-width:{width:.0f}px">{_svg(width, height, name, parts)}</div>'
+
+
+def _svg(width: float, height: float, name: str, parts: Sequence[str]) -> str:
+    head = f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(name)}">'
+    return f"{head}{''.join(parts)}</svg>"
+
+
+def _text(x: float, y: float, content: str, anchor: str, css: str = "axis") -> str:
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
 def _frame(x: Axis, y: Axis) -> str:
@@ -151,21 +153,15 @@ def _frame(x: Axis, y: Axis) -> str:
     for tick in y.ticks():
         at = _y(y, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(
-            f'<text class="axis" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{escape(y.form(tick))}</text>'
-        )
+        parts.append(_text(LEFT - 8, at + 4, y.form(tick), "end"))
     base = HEIGHT - BOTTOM
     for tick in x.ticks():
         at = _x(x, tick)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{base}" y2="{base + 5}"/>')
-        parts.append(
-            f'<text class="axis" x="{at:.1f}" y="{base + 19}" text-anchor="middle">{escape(x.form(tick))}</text>'
-        )
+        parts.append(_text(at, base + 19, x.form(tick), "middle"))
     parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        f'<text class="title" x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x.title)}</text>'
-    )
+    parts.append(_text(middle, HEIGHT - 6, x.title, "middle", "title"))
     parts.append(
         f'<text class="title" transform="translate(14 {(TOP + base) / 2:.0f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y.title)}</text>'
@@ -176,12 +172,12 @@ def _frame(x: Axis, y: Axis) -> str:
 def _dot(x: Axis, y: Axis, dot: Dot, taken: list[tuple[float, float]]) -> str:
     cx, cy = _x(x, dot.x), _y(y, dot.y)
     css = f"dot {dot.css}{' hollow' if dot.hollow else ''}"
-    text = (
-        f'<circle class="{css}" cx="{cx:.1f}" cy="{cy:.1f}" r="{dot.radius:.1f}"><title>{escape(dot.tip)}</title>'
-        "</circle>"
+    circle = (
+        f'<circle class="{css}" cx="{cx:.1f}" cy="{cy:.1f}" r="{dot.radius:.1f}">'
+        f"<title>{escape(dot.tip)}</title></circle>"
     )
     if not dot.label:
-        return text
+        return circle
     at = cy - dot.radius - 5
     while (
         any(abs(at - oy) < 13 and abs(cx - ox) < 6.2 * len(dot.label) for ox, oy in taken) and at > TOP + 12
@@ -189,9 +185,7 @@ def _dot(x: Axis, y: Axis, dot: Dot, taken: list[tuple[float, float]]) -> str:
         at -= 13
     taken.append((cx, at))
     side = "end" if cx > WIDTH * 0.72 else "start" if cx < WIDTH * 0.28 else "middle"
-    return (
-        f'{text}<text class="tip" x="{cx:.1f}" y="{at:.1f}" text-anchor="{side}">{escape(dot.label)}</text>'
-    )
+    return circle + _text(cx, at, dot.label, side, "tip")
 
 
 def _legend(lines: Sequence[Series]) -> str:

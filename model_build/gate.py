@@ -1,10 +1,10 @@
 """Gate: order the candidates by what they cost, and take the first that passes everything asked of it.
 
-Order: the fastest first; within 5 % of the fastest the smallest file, then the best score. int8 is in the
-race only where it beats float32 of the same network by a tenth of the time and 0.03 ms (Lambda bills whole
-milliseconds), or at equal speed by a quarter of the size and 32 kB. A candidate that fails a gate is put
-aside with the reason and the next one is tried: that is how a build backs off to less pruning or fewer
-quantised operators.
+Order: the fastest first, where 5 % or 0.03 ms is a tie (Lambda bills whole milliseconds); among those the
+smallest file, where a quarter or 32 kB is a tie; among those the best score. int8 is in the race only where
+it beats float32 of the same network by a tenth of the time and 0.03 ms, or at equal speed by a quarter of
+the size and 32 kB. A candidate that fails a gate is put aside with the reason and the next one is tried:
+that is how a build backs off to less pruning or fewer quantised operators.
 """
 
 from __future__ import annotations
@@ -73,12 +73,16 @@ def choose(
 
 
 def ranked(measured: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Candidates by latency in steps of 5 %, then by size, then by score: see the module's text."""
+    """Candidates by latency, then size, then score, each with its ties: see the module's text."""
     left = sorted(pays(measured), key=lambda entry: entry.p50_ms)
     order: list[Measured] = []
     while left:
-        tied = [entry for entry in left if entry.p50_ms <= TIE * left[0].p50_ms]
-        best = min(tied, key=lambda entry: (entry.candidate.size_bytes, -entry.score))
+        tied = [e for e in left if e.p50_ms <= max(TIE * left[0].p50_ms, left[0].p50_ms + WORTH_MS)]
+        smallest = min(e.candidate.size_bytes for e in tied)
+        small = [
+            e for e in tied if e.candidate.size_bytes <= max(smallest / WORTH_SHARE, smallest + WORTH_BYTES)
+        ]
+        best = max(small, key=lambda e: (e.score, -e.p50_ms))
         order.append(best)
         left.remove(best)
     return tuple(order)

@@ -33,13 +33,14 @@ def render(story: Story) -> str:
         page.pair(
             page.card(
                 "Every candidate tried",
-                "Left and up is better; a larger disc is a larger file. The line joins the candidates that no other "
-                "beats in speed, score and size at once.",
+                "Left and up is better; a larger disc is a larger file. A solid core: no other is at "
+                "least as good in speed, score and size.",
                 pareto(story.measured.measured, parts.gated.chosen, recipe.metric.name),
             ),
             page.card(
                 "What a million requests cost",
-                "USD per million by the function's memory, request and billed init included; the mark is the size "
+                "USD per million by the function's memory, request and billed init included; the mark is "
+                "the size "
                 "chosen.",
                 memory_cost(parts.profiled),
             ),
@@ -51,13 +52,15 @@ def render(story: Story) -> str:
             page.pair(
                 page.card(
                     "Escalation curve",
-                    "How good the answers are when a share of requests goes on to the GPU. Shaded: within epsilon of "
+                    "How good the answers are when a share of requests goes on to the GPU. Shaded: "
+                    "within epsilon of "
                     "the GPU alone.",
                     escalation(cascade),
                 ),
                 page.card(
                     "Reliability",
-                    "When the model says 80 %, is it right in 80 of 100? On the test split, after the temperature.",
+                    "When the model says 80 %, is it right in 80 of 100? On the test split, after the "
+                    "temperature.",
                     reliability(parts.evaluated.reliability),
                 ),
             )
@@ -93,7 +96,8 @@ def _head(story: Story) -> str:
     faster = parts.profiled.gpu_batch_ms[1] / chosen.p50_ms
     smaller = parts.gpu.size_bytes / chosen.candidate.size_bytes
     promise = (
-        f" With {1 - cascade.delta:.0%} confidence, escalating {cascade.escalation_share:.1%} of requests keeps the "
+        f" With {1 - cascade.delta:.0%} confidence, escalating {cascade.escalation_share:.1%} of "
+        "requests keeps the "
         f"error within {100 * cascade.epsilon:g} points of the large model's."
         if cascade
         else ""
@@ -101,7 +105,8 @@ def _head(story: Story) -> str:
     return (
         f'<p class="kicker">turnout build report</p><h1>{recipe.name}</h1><p class="lede">The cpu variant is '
         f"{faster:.0f}× faster on one CPU thread and {smaller:.0f}× smaller than the large model, at "
-        f"{_points(parts.evaluated.cpu - parts.evaluated.gpu)} of {recipe.metric.name} on unseen data.{promise}</p>"
+        f"{_points(parts.evaluated.cpu - parts.evaluated.gpu)} of {recipe.metric.name} on unseen "
+        f"data.{promise}</p>"
     )
 
 
@@ -133,44 +138,59 @@ def _tiles(story: Story) -> str:
 
 
 def _steps(story: Story) -> str:
-    parts, measured = story.parts, story.measured.measured
+    parts, student = story.parts, story.student
     chosen = parts.gated.chosen
-    base = next((m for m in measured if m.candidate.network == chosen.candidate.network
-                 and m.candidate.precision == "fp32"), chosen)  # fmt: skip
-    whole = next((m for m in measured if m.candidate.network == story.student.chosen.name
-                  and m.candidate.precision == "fp32"), base)  # fmt: skip
+    base = _float_of(story, chosen.candidate.network)
+    whole = _float_of(story, student.chosen.name)
     graph = next(g for g in parts.exported.graphs if g.network == chosen.candidate.network)
-    teacher_ms = _ms(parts.profiled.gpu_batch_ms[1])
     rows = [
-        ("teacher", _score(story.teacher.score), _bytes(parts.gpu.size_bytes), teacher_ms,
-         f"{story.teacher.parameters:,} parameters; becomes the gpu variant"),
-        ("student, labels only", _score(story.student.plain.score), "", "",
-         f"{story.student.plain.parameters:,} parameters"),
+        _step("teacher", story.teacher.score, "becomes the gpu variant",
+              parts.gpu.size_bytes, parts.profiled.gpu_batch_ms[1]),
+        _step("student, labels only", student.plain.score, f"{student.plain.parameters:,} parameters"),
     ]  # fmt: skip
-    if story.student.distilled is not None:
-        gain = story.student.distilled.score - story.student.plain.score
-        word = "kept" if story.student.chosen is story.student.distilled else "not kept"
-        rows.append(("+ distilled", _score(story.student.distilled.score), _bytes(whole.candidate.size_bytes),
-                     _ms(whole.p50_ms), f"{_points(gain)} from the teacher's logits; {word}"))  # fmt: skip
+    if student.distilled is not None:
+        gain = _points(student.distilled.score - student.plain.score)
+        kept = student.chosen.name == student.distilled.name
+        words = f"{gain} from the teacher's answers; {'kept' if kept else 'not kept'}"
+        rows.append(_step("+ distilled", student.distilled.score, words, *_cost(whole if kept else None)))
     if chosen.candidate.pruned_share:
-        rows.append(("+ pruned", _score(base.score), _bytes(base.candidate.size_bytes), _ms(base.p50_ms),
-                     f"{chosen.candidate.pruned_share:.0%} of parameters gone, widths in steps of 16; "
-                     f"{whole.p50_ms / base.p50_ms:.2f}× the speed"))  # fmt: skip
+        words = f"{chosen.candidate.pruned_share:.0%} of the parameters gone, widths in steps of 16"
+        rows.append(_step("+ pruned", base.score, words, *_cost(base)))
     elif story.recipe.pruning is not None:
-        rows.append(
-            ("+ pruned", "", "", "", "backed off: the unpruned network was better or pruning cost too much")
-        )
-    rows.append(("+ exported and fused", _score(base.score), _bytes(base.candidate.size_bytes), _ms(base.p50_ms),
-                 f"{graph.exported.exporter} exporter, within {graph.exported.parity.max_rel:.0e} of PyTorch"))  # fmt: skip
-    rows.append((f"+ {chosen.candidate.scheme}", _score(chosen.score), _bytes(chosen.candidate.size_bytes),
-                 _ms(chosen.p50_ms), parts.gated.reason))  # fmt: skip
+        words = "not used: no pruned candidate was worth its loss; see the candidates below"
+        rows.append(_step("+ pruned", None, words))
+    words = f"{graph.exported.exporter} exporter, within {graph.exported.parity.max_rel:.0e} of PyTorch"
+    rows.append(_step("+ exported and fused", base.score, words, *_cost(base)))
+    rows.append(_step(f"+ {chosen.candidate.scheme}", chosen.score, parts.gated.reason, *_cost(chosen)))
     cascade = parts.calibration.cascade
     if cascade is not None:
-        rows.append(("+ cascade", _score(cascade.accuracy), "", "",
-                     f"{cascade.escalation_share:.1%} of requests ask the GPU; on the threshold split"))  # fmt: skip
-    note = f"{story.recipe.metric.name} on the validation split, file size, median of one request on one CPU thread."
-    headings = ("step", story.recipe.metric.name, "size", "p50", "what it bought")
+        words = f"{cascade.escalation_share:.1%} of requests ask the GPU; on the threshold split"
+        rows.append(_step("+ cascade", cascade.accuracy, words))
+    name = story.recipe.metric.name
+    note = f"{name} on the validation split, size of the file, median of one request on one CPU thread."
+    headings = ("step", name, "size", "p50", "what it bought")
     return page.card("What each step bought", note, page.table(headings, rows, words=4))
+
+
+def _float_of(story: Story, network: str) -> Measured:
+    found = [m for m in story.measured.measured if m.candidate.precision == "fp32"]
+    return next((m for m in found if m.candidate.network == network), story.parts.gated.chosen)
+
+
+def _cost(entry: Measured | None) -> tuple[int | None, float | None]:
+    return (None, None) if entry is None else (entry.candidate.size_bytes, entry.p50_ms)
+
+
+def _step(
+    name: str, score: float | None, words: str, size: int | None = None, p50_ms: float | None = None
+) -> tuple[str, ...]:
+    return (
+        name,
+        "" if score is None else _score(score),
+        "" if size is None else _bytes(size),
+        "" if p50_ms is None else _ms(p50_ms),
+        words,
+    )
 
 
 def _candidates(story: Story) -> str:
@@ -180,31 +200,40 @@ def _candidates(story: Story) -> str:
     rows = [_candidate_row(m, verdicts, chosen) for m in entries]
     index = next(i for i, m in enumerate(entries) if m.candidate.name == chosen)
     headings = ("candidate", "validation", "size", "p50", "session", "int8 nodes", "verdict")
-    note = "Timed in turns in fresh processes, best median of the rounds; opened at the level that served it best."
+    note = (
+        "Timed in turns in fresh processes, best median of the rounds, each at the level that suits it best."
+    )
     failed = "".join(f'<p class="note">not made: {text}</p>' for text in story.measured.failed)
     return page.card("Candidates", note, page.table(headings, rows, index, words=6) + failed)
 
 
 def _candidate_row(m: Measured, verdicts: dict[str, tuple[str, ...]], chosen: str) -> tuple[str, ...]:
-    failures = verdicts.get(m.candidate.name)
-    verdict = "chosen" if m.candidate.name == chosen else "; ".join(failures) if failures else ""
     nodes = ", ".join(f"{count} {kind}" for kind, count in m.candidate.quantised.items())
-    return (m.candidate.name, _score(m.score), _bytes(m.candidate.size_bytes), _ms(m.p50_ms), _ms(m.session_ms),
-            nodes or "–", verdict)  # fmt: skip
+    return (
+        m.candidate.name,
+        _score(m.score),
+        _bytes(m.candidate.size_bytes),
+        _ms(m.p50_ms),
+        _ms(m.session_ms),
+        nodes or "–",
+        "chosen" if m.candidate.name == chosen else "; ".join(verdicts.get(m.candidate.name, ())),
+    )
 
 
 def _memory(story: Story) -> str:
     profiled = story.parts.profiled
     rows = [
-        (f"{r.memory_mb:,} MB", f"{r.vcpu:.2f}", str(r.threads), _ms(r.p50), _ms(r.p95), _ms(r.p99), _ms(r.init_ms),
-         f"{r.usd_per_million:.3f}", "" if r.fits else "too small", "modelled" if r.modelled else "measured")
+        (f"{r.memory_mb:,} MB", f"{r.vcpu:.2f}", str(r.threads), *map(_ms, (r.p50, r.p95, r.p99, r.init_ms)),
+         f"{r.usd_per_million:.3f}", "yes" if r.fits else "no", "modelled" if r.modelled else "measured")
         for r in profiled.memory_table
     ]  # fmt: skip
     index = next(i for i, r in enumerate(profiled.memory_table) if r.memory_mb == profiled.memory_mb)
     headings = ("memory", "vCPU", "threads", "p50", "p95", "p99", "init", "USD / million", "fits", "how")
     note = (
-        f"{profiled.reason}. Price: {profiled.price.source}, {profiled.price.as_of}; {profiled.cold_share:.0%} of "
-        "requests pay a cold start; durations are billed by the whole millisecond. Measured under a CPU quota of that "
+        f"{profiled.reason}. Price: {profiled.price.source}, {profiled.price.as_of}; "
+        f"{profiled.cold_share:.0%} of "
+        "requests pay a cold start; durations are billed by the whole millisecond. Measured under a CPU "
+        "quota of that "
         "share, or modelled from one thread where the machine has no such share to give."
     )
     return page.card("Memory size, latency and cost", note, page.table(headings, rows, index))
@@ -212,35 +241,45 @@ def _memory(story: Story) -> str:
 
 def _checks(story: Story) -> str:
     parts = story.parts
-    cascade = parts.calibration.cascade
-    graph = next(g for g in parts.exported.graphs if g.network == parts.gated.chosen.candidate.network)
-    parity = graph.exported.parity
-    rows = [
-        ("export parity", f"largest difference {parity.max_abs:.1e} ({parity.max_rel:.1e} relative) over "
-         f"{parity.inputs} inputs, batches of {' and '.join(map(str, parity.batch_sizes))}"),
-        *(("exporter rejected", text) for text in graph.exported.rejected),
-        *((f"ISA parity, {r.cpu}", f"{r.status}: {r.detail}") for r in parts.gated.isa.results),
-        *((f"gate, {v.name}", "; ".join(v.failures) or "passed") for v in parts.gated.verdicts),
-    ]  # fmt: skip
+    cascade, calibration = parts.calibration.cascade, parts.calibration
+    exported = next(
+        g for g in parts.exported.graphs if g.network == parts.gated.chosen.candidate.network
+    ).exported
+    parity = exported.parity
+    sizes = " and ".join(map(str, parity.batch_sizes))
+    words = (
+        f"largest difference {parity.max_abs:.1e} ({parity.max_rel:.1e} relative) over {parity.inputs} "
+        "inputs, "
+        f"in batches of {sizes}"
+    )
+    rows = [("export parity", words)]
+    rows += [("exporter rejected", text) for text in exported.rejected]
+    rows += [(f"ISA parity, {r.cpu}", f"{r.status}: {r.detail}") for r in parts.gated.isa.results]
+    rows += [(f"gate, {v.name}", "; ".join(v.failures) or "passed") for v in parts.gated.verdicts]
     if cascade is not None:
-        rows.append(
-            ("guarantee",
-             f"P(excess error ≤ {cascade.epsilon:g}) ≥ {1 - cascade.delta:g} at threshold {cascade.threshold:.4f}: "
-             f"of {cascade.examples} held-out examples just the cascade errs on {cascade.worse}, just the large "
-             f"model on {cascade.better} (p = {cascade.p_value:.3g}; learn then test, exact paired test)")
-        )  # fmt: skip
-        rows.append(
-            ("calibration", f"temperature {parts.calibration.temperature:.3f}; expected calibration error "
-             f"{parts.calibration.ece_before:.4f} before, {parts.calibration.ece_after:.4f} after")
-        )  # fmt: skip
+        promise = f"P(excess error ≤ {cascade.epsilon:g}) ≥ {1 - cascade.delta:g}"
+        words = (
+            f"{promise} at threshold {cascade.threshold:.4f}: of {cascade.examples} held-out examples "
+            "just the "
+            f"cascade errs on {cascade.worse}, just the large model on {cascade.better} (p = "
+            f"{cascade.p_value:.3g}; learn then test, exact paired test)"
+        )
+        rows.append(("guarantee", words))
+        words = (
+            f"temperature {calibration.temperature:.3f}; expected calibration error "
+            f"{calibration.ece_before:.4f} before, {calibration.ece_after:.4f} after"
+        )
+        rows.append(("calibration", words))
     note = "What was checked before this release was made."
     return page.card("Checks", note, page.table(("check", "result"), rows, words=1))
 
 
 def _footer(story: Story) -> str:
     return (
-        f"<footer>Measured on {story.parts.profiled.machine}, one thread unless it says otherwise. Test split: "
-        f"{story.parts.evaluated.examples:,} examples, read once. gpu variant timed on CPU here; the endpoint measures "
+        f"<footer>Measured on {story.parts.profiled.machine}, one thread unless it says otherwise. Test "
+        "split: "
+        f"{story.parts.evaluated.examples:,} examples, read once. gpu variant timed on CPU here; the "
+        "endpoint measures "
         "itself where it runs.</footer>"
     )
 

@@ -32,23 +32,41 @@ def pareto(measured: Sequence[Measured], chosen: Measured, metric: str) -> str:
     y = around([m.score for m in measured], f"{metric}, validation", form="{:.4g}".format)
     largest = max(m.candidate.size_bytes for m in measured)
     best = front(measured)
+    names = {m.candidate.name for m in best}
     dots = [
-        Dot(m.p50_ms, m.score, CSS_OF_PRECISION[m.candidate.precision],
-            6 + 20 * (m.candidate.size_bytes / largest) ** 0.5, hollow=True)
+        Dot(
+            m.p50_ms,
+            m.score,
+            CSS_OF_PRECISION[m.candidate.precision],
+            6 + 20 * (m.candidate.size_bytes / largest) ** 0.5,
+            tip=f"{m.candidate.name}: {m.p50_ms:.3f} ms, {m.score:.4f}, {m.candidate.size_bytes:,} bytes",
+            hollow=True,
+        )
         for m in measured
-    ]  # fmt: skip
+    ]
     dots += [
-        Dot(m.p50_ms, m.score, CSS_OF_PRECISION[m.candidate.precision], 4.5,
-            tip=f"{m.candidate.name}: {m.p50_ms:.3f} ms, {m.score:.4f}, {m.candidate.size_bytes:,} bytes")
-        for m in measured if m is not chosen
-    ]  # fmt: skip
+        Dot(m.p50_ms, m.score, CSS_OF_PRECISION[m.candidate.precision], 4.5)
+        for m in measured
+        if m.candidate.name in names
+    ]
     dots.append(Dot(chosen.p50_ms, chosen.score, "mark", 7, chosen.candidate.name, chosen.candidate.name))
     lines = [
-        Series("not beaten by any other", [(m.p50_ms, m.score) for m in best], "front", dashed=True),
+        Series("fastest at this score", _staircase(best), "front", dashed=True),
         Series("float32", [], "s0"),
         Series("int8", [], "s1"),
     ]
     return plot(x, y, lines, dots, name="latency against score of every candidate")
+
+
+def _staircase(best: Sequence[Measured]) -> list[tuple[float, float]]:
+    """The front in latency and score alone, as the steps of a stair."""
+    steps: list[tuple[float, float]] = []
+    for entry in sorted(best, key=lambda m: (m.p50_ms, -m.score)):
+        if not steps or entry.score > steps[-1][1]:
+            if steps:
+                steps.append((entry.p50_ms, steps[-1][1]))
+            steps.append((entry.p50_ms, entry.score))
+    return steps
 
 
 def memory_cost(profiled: Profiled) -> str:
