@@ -140,10 +140,11 @@ class Supervisor:
         limit = time.monotonic() + limit_s
         last = "no answer"
         while time.monotonic() < limit:
-            state.reap([process.pid])
-            if not process.alive:
+            status = self._started[process.pid].poll()
+            if status is not None:
+                told = tail(Path(process.log))
                 raise LocalCloudError(
-                    f"{process.name} has ended (log: {process.log})\n{tail(Path(process.log))}"
+                    f"{process.name} ended with status {status} (log: {process.log})\n{told}"
                 )
             try:
                 with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own port
