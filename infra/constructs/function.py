@@ -109,7 +109,10 @@ def _code(scope: Construct, architecture: str, target: bundling.Target) -> lambd
     identity = bundling.identity(target)
     location = cdk.Stack.of(scope).synthesizer.add_file_asset(
         source_hash=identity,
-        executable=[sys.executable, "-m", "infra.bundling", architecture, "--identity", identity],
+        executable=[
+            *("env", f"PYTHONPATH={bundling.ROOT}", sys.executable, "-m", "infra.bundling"),
+            *(architecture, "--identity", identity),
+        ],
         display_name=f"turnout package {target.architecture}",
     )
     bucket = s3.Bucket.from_bucket_name(scope, "Packages", location.bucket_name)

@@ -42,7 +42,7 @@ def scale_inference_components() -> None:
 def update_what_a_parameter_in_ssm_changed() -> None:
     """moto compares an SSM parameter's name; AWS reads its value again at every update of the stack."""
     same, diff = CloudFormationResponse._validate_different_update, ResourceMap.build_resource_diff
-    has_parameters = Stack.has_parameters
+    has_parameters, update = Stack.has_parameters, ResourceMap.update
 
     def validate(self: CloudFormationResponse, incoming: Any, body: str, stack: Stack) -> None:
         if not moved(stack.resource_map):
@@ -59,6 +59,15 @@ def update_what_a_parameter_in_ssm_changed() -> None:
                 actions[action].append(name)
         return actions
 
+    def updated(self: ResourceMap, template: dict[str, Any], parameters: Any = None) -> None:
+        """For `UsePreviousValue` moto puts the value where the parameter's name belongs."""
+        given = dict(parameters or {})
+        for name in set(given) & set(ssm_parameters(template)):
+            if given[name] == self.resolved_parameters.get(name):
+                given[name] = self.input_parameters.get(name, template["Parameters"][name].get("Default"))
+        update(self, template, given)
+
+    replace(ResourceMap, "update", updated)
     replace(CloudFormationResponse, "_validate_different_update", validate)
     replace(Stack, "has_parameters", has)
     replace(ResourceMap, "build_resource_diff", build)
@@ -67,12 +76,18 @@ def update_what_a_parameter_in_ssm_changed() -> None:
 def moved(resources: ResourceMap) -> set[str]:
     """The stack's parameters of an SSM type whose value in SSM is no longer what the stack was made with."""
     found = set()
-    for name, slot in resources._template.get("Parameters", {}).items():
-        if slot["Type"].startswith("AWS::SSM::Parameter::Value"):
-            path = resources.input_parameters.get(name, slot.get("Default"))
-            if resources.parse_ssm_parameter(path, slot["Type"]) != resources.resolved_parameters.get(name):
-                found.add(name)
+    for name in ssm_parameters(resources._template):
+        slot = resources._template["Parameters"][name]
+        path = resources.input_parameters.get(name, slot.get("Default"))
+        if resources.parse_ssm_parameter(path, slot["Type"]) != resources.resolved_parameters.get(name):
+            found.add(name)
     return found
+
+
+def ssm_parameters(template: Mapping[str, Any]) -> list[str]:
+    """The names of a template's parameters whose value is that of an SSM parameter."""
+    slots = template.get("Parameters", {}).items()
+    return [name for name, slot in slots if slot["Type"].startswith("AWS::SSM::Parameter::Value")]
 
 
 def affected(template: Mapping[str, Any], parameters: set[str]) -> list[str]:
