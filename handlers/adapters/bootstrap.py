@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handlers.adapters.release_store import ReleaseStore
 from handlers.adapters.signed_http import SignedHttp
+from handlers.adapters.tracing import Tracing
 from handlers.adapters.upkeep import AwsClients, Upkeep
 from handlers.errors import EndpointTimeout
 from handlers.serving.dispatch import Dispatch
@@ -72,13 +73,15 @@ class Running(NamedTuple):
     dispatch: Dispatch
     service: Service
     upkeep: Upkeep
+    tracing: Tracing
 
     def answer(self, event: dict[str, Any], request_id: str) -> dict[str, Any]:
         """One event → one result; a shadow's event has none."""
         if EVENT_KEY in event:
             self.dispatch.shadow(event[EVENT_KEY])
             return {}
-        return self.dispatch.answer(event, request_id)
+        with self.tracing.subsegment("## turnout"):
+            return self.dispatch.answer(event, request_id)
 
     def refresh(self) -> None:
         """Follow the pointer again; a release that cannot be opened leaves the present one in place."""
@@ -95,9 +98,12 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     root = Path(environ.get("TMPDIR", "/tmp"), "turnout")  # noqa: S108 - Lambda's only writable folder
     holder = ReleaseHolder(store, root, settings.threads, clock, with_graph=settings.role != "front")
     loading = pool.submit(holder.load)
+    if settings.role != "front":
+        import handlers.serving.session  # noqa: F401 - while the network brings the release
     from handlers.adapters.telemetry import Telemetry
 
     telemetry = Telemetry(settings)
+    tracing = Tracing(settings.model, pool, environ)
     clients = AwsClients(settings.region)
     upkeep = Upkeep(settings, clients, pool, telemetry.logger, holder.load, time.time())
     ports = Ports(
@@ -116,7 +122,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     service = Service(settings, holder, ports)
     loading.result()
     _log_start(telemetry.logger, holder, settings)
-    running = Running(Dispatch(service, telemetry.logger, telemetry.compared), service, upkeep)
+    running = Running(Dispatch(service, telemetry.logger, telemetry.compared), service, upkeep, tracing)
     if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" and holder.served is not None:
         gpu = service.prepare().gpu
         if isinstance(gpu, EventualGpu):
