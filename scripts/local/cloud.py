@@ -56,7 +56,7 @@ class Cloud:
     def launch(self, variant: Variant) -> GpuProcess:
         """A GPU server for the variant's model data; the environment is ours, since it needs PyTorch."""
         folder = release_upload.download(self.session, variant.model_data, self.places.cache / "models")
-        log_file = self._logs / f"{variant.name.replace('/', '-')}.log"
+        log_file = self._logs / f"gpu-{variant.name.replace('/', '-')}.log"
         return GpuProcess(variant, folder, self.places.root, log_file, dict(os.environ))
 
     async def report(self, variant: Variant, current: int) -> None:
