@@ -46,7 +46,7 @@ class Shelved:
 
     def account(self) -> list[str]:
         """Its facts, one a line."""
-        return [f"{what:<26}{_text(value)}" for what, value in facts(self.document)]
+        return [f"{what:<26}{text(value)}" for what, value in facts(self.document)]
 
 
 def listed(store: Path, model: str | None = None) -> list[Entry]:
@@ -160,7 +160,8 @@ def _document(folder: Path) -> dict[str, Any]:
     return document
 
 
-def _text(value: float | str | None) -> str:
+def text(value: float | str | None) -> str:
+    """A value as a reader wants it."""
     return "–" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -170,4 +171,4 @@ def _change(first: float | str | None, second: float | str | None) -> str:
     if isinstance(first, int | float) and isinstance(second, int | float):
         ratio = f" ({second / first - 1:+.1%})" if first else ""
         return f"{second - first:+.6g}{ratio}"
-    return f"{_text(first)} → {_text(second)}"
+    return f"{text(first)} → {text(second)}"

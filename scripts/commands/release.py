@@ -55,7 +55,7 @@ def list_releases(
         table.add_row(
             e.model,
             e.release,
-            "yes" if e.current else "",
+            "current" if e.current else "",
             e.precision,
             f"{e.cpu_accuracy:.4f}",
             "" if e.gpu_accuracy is None else f"{e.gpu_accuracy:.4f}",
@@ -98,7 +98,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Two releases of one model: every number side by side, with the change."""
-    from model_build.shelf import compared, find
+    from model_build.shelf import compared, find, text
 
     store = _store()
     changes = compared(find(store, first), find(store, second))
@@ -112,5 +112,5 @@ def compare(
     for heading in ("what", first, second, "change"):
         table.add_column(heading)
     for change in changes:
-        table.add_row(change.what, str(change.first), str(change.second), change.words)
+        table.add_row(change.what, text(change.first), text(change.second), change.words)
     Console().print(table)
