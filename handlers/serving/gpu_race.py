@@ -56,6 +56,10 @@ class GpuRace:
 
     def _ask_gpu(self, now: float) -> None:
         left = left_s(self._job, self._decision, now)
+        # Where a standby is as good and not asked for yet, a GPU answer after it would be paid for twice:
+        # the endpoint is told to refuse at once what it cannot answer before.
+        if not self._decision.standby_degrades and now < self._standby_at < inf:
+            left = max(0.001, min(left, self._standby_at - now))
         call = GpuCall(self._job.arrays, self._decision, self._paths, left, self._job.priority)
         self._calls.append(call)
         self._attempts += len(call.futures)

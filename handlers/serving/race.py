@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.errors import EndpointError, Overloaded
+from handlers.errors import EndpointError, EndpointThrottled, Overloaded
 from handlers.routing.types import Decision, Path
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, Paths, left_s
 from handlers.serving.gpu_race import GpuRace
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     """The answer to `job`. Raises Overloaded only when neither path gives one."""
     if decision.path is Path.GPU and paths.gpu is not None:
-        return GpuRace(job, decision, paths).run()
+        return _asked_again(job, decision, paths, GpuRace(job, decision, paths).run())
     started = paths.clock()
     try:
         scored = paths.cpu.attempt(job, left_s(job, decision, started) + LAST_RESORT_S).run()
@@ -49,6 +49,19 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     return answer._replace(degraded=reason, missed_items=len(rows))
 
 
+def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> Answer:
+    """The standby answered: items below the threshold ask once more if the GPU only had no room."""
+    if answer.path is Path.GPU or decision.standby_degrades or decision.degraded_below is None:
+        return answer
+    rows = np.flatnonzero(answer.scored.confidence < decision.degraded_below)
+    if not len(rows) or not answer.gpu_errors:
+        return answer
+    error = answer.gpu_errors[-1]
+    if isinstance(error, EndpointThrottled):
+        return _escalated(job, decision, paths, answer, rows)
+    return answer._replace(degraded=REASONS[type(error).__name__], missed_items=len(rows))
+
+
 def _escalated(job: Job, decision: Decision, paths: Paths, answer: Answer, rows: NDArray[np.intp]) -> Answer:
     started = paths.clock()
     left = left_s(job, decision, started)
@@ -62,8 +75,8 @@ def _escalated(job: Job, decision: Decision, paths: Paths, answer: Answer, rows:
     except EndpointError as met:
         error = met
     seen = Call(Path.GPU, len(rows), (paths.clock() - started) * 1000.0, ok=error is None)
-    tried = answer._replace(calls=(*answer.calls, seen), attempts=1 + len(call.futures))
+    tried = answer._replace(calls=(*answer.calls, seen), attempts=answer.attempts + len(call.futures))
     if error is not None:
         reason = REASONS[type(error).__name__]
-        return tried._replace(gpu_errors=(error,), degraded=reason, missed_items=len(rows))
+        return tried._replace(gpu_errors=(*answer.gpu_errors, error), degraded=reason, missed_items=len(rows))
     return tried._replace(scored=scored, path=Path.GPU, escalated_items=len(rows))
