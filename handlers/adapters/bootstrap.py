@@ -116,7 +116,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
         pool=pool,
         clock=clock,
         wall=time.time,
-        draw=random.random,
+        draw=random.SystemRandom().random,  # restored from a snapshot, `random` would repeat itself
         observe=telemetry.observe,
     )
     service = Service(settings, holder, ports)

@@ -79,7 +79,7 @@ class Upkeep:
         self._pool = pool
         self._logger = logger
         self._follow_pointer = follow_pointer
-        self._sandbox = os.urandom(6).hex()
+        self._sandbox = ""
         self._snapshot_at = float("-inf")
         self._pointer_at = now
         self._minute = int(now // 60.0)
@@ -98,6 +98,8 @@ class Upkeep:
         minute = int(now // 60.0)
         if minute > self._minute:
             self._minute = minute
+            # Not at init: sandboxes that SnapStart restores from one snapshot must not share a name.
+            self._sandbox = self._sandbox or os.urandom(6).hex()
             body = drain()
             self._submit(lambda: self._state().report(self._settings.model, minute, self._sandbox, body, now))
 
