@@ -3,7 +3,8 @@
 `decide` is pure. Within one snapshot all requests of a trace are alike to it, except those that explore, so
 its answers are remembered per snapshot: the same function on the same inputs, never a second policy.
 
-The control loop publishes a snapshot each tick and when an instance comes or goes. The endpoint refuses what
+The control loop publishes a snapshot each tick, so an instance that becomes ready is used from the next one
+on; one that dies is noticed at once, by the calls that fail. The endpoint refuses what
 it cannot answer in time, and the router then answers on the CPU at once. Not replayed: hedged calls (no
 tokens are handed out), the sandboxes' breakers (a refusal is not a failure).
 """
@@ -164,7 +165,6 @@ class _Run:
                 fleet.timer(now, instance)
             elif kind == INSTANCE_READY:
                 fleet.became_ready(instance)
-                self._publish(now)
                 self._schedule_loss(now, instance)
             elif kind == INSTANCE_LOST:
                 for i in fleet.lose(now, instance):
