@@ -213,6 +213,7 @@ def publish(released: Released, model: str, store: Path) -> Path:
         part = Path(tempfile.mkdtemp(prefix=".partial-", dir=home))
         try:
             shutil.copytree(released.folder, part / "release")
+            manifests.verify(part / "release", manifests.load(part / "release"))
             (part / "release").rename(final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
