@@ -157,8 +157,8 @@ WORDS = 7264
 
 
 def teacher() -> nn.Module:
-    """Two layers of width 192."""
-    return Encoder(width=192, heads=6, layers=2, hidden=384, dropout=0.4)
+    """Two layers of width 128."""
+    return Encoder(width=128, heads=4, layers=2, hidden=256, dropout=0.4)
 
 
 def student() -> nn.Module:
