@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import aws_cdk as cdk
 
 from handlers.errors import TurnoutError
+from infra.bundling import ROOT
 from infra.config import load
 from infra.deployment import Deployment
 from infra.stacks.api import ApiStack
@@ -15,6 +17,8 @@ from infra.stacks.endpoint import EndpointStack
 from infra.stacks.observability import ObservabilityStack
 from infra.stacks.storage import StorageStack
 from infra.stacks.training import TrainingStack
+
+CONTEXT = json.loads((ROOT / "cdk.json").read_text())["context"]
 
 
 def make_stacks(app: cdk.App, deployment: Deployment) -> list[cdk.Stack]:

@@ -16,22 +16,29 @@ from infra.names import ALIAS, VARIANT, route_variable
 DEFAULT_MEMORY_MB = 1769  # one vCPU
 
 
+def current_profile(name: str, releases: Path | None = None) -> dict[str, Any] | None:
+    """The profile of the model's current release in `releases` ($TURNOUT_RELEASES_DIR, else ./releases)."""
+    folder = (releases or Path(os.environ.get("TURNOUT_RELEASES_DIR", "releases"))) / name
+    if not (folder / "current").exists():
+        return None
+    manifest = folder / (folder / "current").read_text().strip() / "manifest.json"
+    profile: dict[str, Any] = json.loads(manifest.read_text())["profile"]
+    return profile
+
+
 def memory_mb(name: str, model: Model, releases: Path | None = None) -> int:
     """The function's memory in MB: what turnout.toml says or, under `auto`, what the release measured.
 
-    Without a release of `name` in `releases` ($TURNOUT_RELEASES_DIR, else ./releases) it is one vCPU's.
+    Without a release of `name` in `releases` it is one vCPU's.
     """
     if model.memory_mb != "auto":
         return model.memory_mb
-    folder = (releases or Path(os.environ.get("TURNOUT_RELEASES_DIR", "releases"))) / name
-    if not (folder / "current").exists():
+    profile = current_profile(name, releases)
+    if profile is None:
         return DEFAULT_MEMORY_MB
-    manifest = folder / (folder / "current").read_text().strip() / "manifest.json"
-    measured = json.loads(manifest.read_text())["profile"]["cpu"]["memory_mb"]
+    measured = profile["cpu"]["memory_mb"]
     if not isinstance(measured, int) or not 128 <= measured <= 10240:
-        raise InvalidConfig(
-            f"{manifest} profile.cpu.memory_mb", measured, "a whole number of MB from 128 to 10240"
-        )
+        raise InvalidConfig(f"{name}: profile.cpu.memory_mb", measured, "whole MB from 128 to 10240")
     return measured
 
 

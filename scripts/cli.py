@@ -11,7 +11,10 @@ import typer
 from handlers.errors import TurnoutError
 from scripts import commands
 
-GROUPS = {"release": "What was built: list, show, compare.", "prices": "The dated price table."}
+GROUPS = {
+    "prices": "The dated price table: show, refresh.",
+    "release": "Releases: list, show, compare, push, deploy, rollback.",
+}
 
 
 def build_app() -> typer.Typer:
@@ -23,12 +26,13 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda found: found.name):
-        commands_of = importlib.import_module(f"scripts.commands.{module.name}").app
-        if module.name in GROUPS:
-            app.add_typer(commands_of, name=module.name, help=GROUPS[module.name])
-        else:
-            app.add_typer(commands_of)
+    groups = {name: typer.Typer(no_args_is_help=True) for name in GROUPS}
+    for found in sorted(pkgutil.iter_modules(commands.__path__), key=lambda found: found.name):
+        module = importlib.import_module(f"scripts.commands.{found.name}")
+        group = getattr(module, "GROUP", found.name)
+        groups.get(group, app).add_typer(module.app)
+    for name, help_text in GROUPS.items():
+        app.add_typer(groups[name], name=name, help=help_text)
     return app
 
 

@@ -199,6 +199,10 @@ def drop_alarm(made: Made, wanted: Wanted) -> None:
 
 # Application Auto Scaling
 
+NOT_SUSPENDED = {
+    f"{what}Suspended": False for what in ("DynamicScalingIn", "DynamicScalingOut", "ScheduledScaling")
+}
+
 
 def make_target(wanted: Wanted) -> Made:
     p = wanted.properties
@@ -209,7 +213,7 @@ def make_target(wanted: Wanted) -> Made:
         int(p["MinCapacity"]),
         int(p["MaxCapacity"]),
         p.get("RoleARN", ""),
-        p.get("SuspendedState", ""),
+        p.get("SuspendedState", NOT_SUSPENDED),
     )
     return Made("|".join((target.resource_id, target.scalable_dimension, target.service_namespace)))
 

@@ -1,0 +1,157 @@
+"""Rewrites a region's price table from AWS's public price list (bulk files, no credentials).
+
+An offer's region index names its current file; `products[sku]` joined with `terms.OnDemand[sku]` gives the
+price, and `publicationDate` its date. Rows for which the list has no rule here are kept as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from handlers.errors import InvalidConfig, TurnoutError
+from infra.prices.table import FOLDER, Instance, Price, PriceTable, load_prices
+
+HOST = "https://pricing.us-east-1.amazonaws.com"
+SOURCE = "AWS Price List bulk file"
+Fetch = Callable[[str], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which product of `offer` a row of the table is: all `attributes` equal, `usage` in the usage type."""
+
+    key: str
+    offer: str
+    attributes: Mapping[str, str]
+    usage: str = ""
+
+
+RULES = (
+    Rule("lambda.x86_64.gb_s", "AWSLambda", {"group": "AWS-Lambda-Duration"}),
+    Rule("lambda.arm64.gb_s", "AWSLambda", {"group": "AWS-Lambda-Duration-ARM"}),
+    Rule("lambda.request", "AWSLambda", {"group": "AWS-Lambda-Requests"}),
+    Rule("apigateway.http.request", "AmazonApiGateway", {"operation": "ApiGatewayHttpApi"}, "HttpRequest"),
+    Rule(
+        "apigateway.rest.request", "AmazonApiGateway", {"operation": "ApiGatewayRequest"}, "ApiGatewayRequest"
+    ),
+    Rule("dynamodb.write", "AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits"),
+    Rule("dynamodb.read", "AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits"),
+)
+
+
+def refreshed(region: str, fetch: Fetch, base: PriceTable) -> PriceTable:
+    """`base` with every price that the list states for `region`, dated; `fetch` gets a URL's bytes.
+
+    Raises InvalidConfig with the known regions for one that the list does not have.
+    """
+    prices, instances = dict(base.prices), dict(base.instances)
+    for offer in sorted({rule.offer for rule in RULES}):
+        document = _offer(offer, region, fetch)
+        for rule in (rule for rule in RULES if rule.offer == offer):
+            usd = next(_matches(document, rule), None)
+            if usd is not None:
+                prices[rule.key] = replace(
+                    prices[rule.key], usd=usd, as_of=_date(document), confidence="high", source=SOURCE
+                )
+    document = _offer("AmazonSageMaker", region, fetch)
+    for name, usd in _hosting(document):
+        if name in instances:
+            instances[name] = replace(
+                instances[name], usd_per_hour=usd, as_of=_date(document), confidence="high", source=SOURCE
+            )
+    return PriceTable(region, prices, instances)
+
+
+def write(table: PriceTable, folder: Path = FOLDER) -> Path:
+    """Store `table`, one row a line, replacing the old file whole."""
+    head = {"schema_version": 1, "region": table.region, "currency": "USD"}
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    body = "\n".join(
+        [
+            "{",
+            *lines,
+            _rows("prices", table.prices.values()) + ",",
+            _rows("instances", table.instances.values()),
+            "}",
+        ]
+    )
+    path = folder / f"{table.region}.json"
+    descriptor, partial = tempfile.mkstemp(dir=folder)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(body + "\n")
+    Path(partial).chmod(0o644)
+    Path(partial).replace(path)
+    load_prices.cache_clear()
+    return path
+
+
+def changes(old: PriceTable, new: PriceTable) -> list[str]:
+    """One line for every number that differs."""
+    lines = [
+        f"{key}: {old.prices[key].usd:.10g} -> {row.usd:.10g} USD per {row.unit}"
+        for key, row in new.prices.items()
+        if row.usd != old.prices[key].usd
+    ]
+    return lines + [
+        f"{key}: {old.instances[key].usd_per_hour:g} -> {row.usd_per_hour:g} USD per hour"
+        for key, row in new.instances.items()
+        if row.usd_per_hour != old.instances[key].usd_per_hour
+    ]
+
+
+def _rows(name: str, rows: Any) -> str:
+    def row(entry: Price | Instance) -> str:
+        return json.dumps({key: value for key, value in asdict(entry).items() if value != ""})
+
+    return f' "{name}": [\n  ' + ",\n  ".join(row(entry) for entry in rows) + "\n ]"
+
+
+def _offer(offer: str, region: str, fetch: Fetch) -> dict[str, Any]:
+    index = _json(fetch, f"{HOST}/offers/v1.0/aws/{offer}/current/region_index.json")["regions"]
+    if region not in index:
+        raise InvalidConfig("region", region, "one of " + ", ".join(sorted(index)))
+    return _json(fetch, HOST + index[region]["currentVersionUrl"])
+
+
+def _json(fetch: Fetch, url: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(fetch(url))
+    except (OSError, ValueError) as error:
+        raise TurnoutError(f"the price list cannot be read from {url}: {error}") from error
+    return document
+
+
+def _date(document: Mapping[str, Any]) -> str:
+    date: str = document["publicationDate"]
+    return date[:10]
+
+
+def _matches(document: Mapping[str, Any], rule: Rule) -> Iterator[float]:
+    for sku, product in document["products"].items():
+        attributes = product["attributes"]
+        wanted = all(attributes.get(key) == value for key, value in rule.attributes.items())
+        if wanted and rule.usage in attributes.get("usagetype", ""):
+            yield from _first_tier(document, sku)
+
+
+def _hosting(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for sku, product in document["products"].items():
+        attributes = product["attributes"]
+        if attributes.get("component") == "Hosting" and "instanceName" in attributes:
+            for usd in _first_tier(document, sku):
+                yield attributes["instanceName"], usd
+
+
+def _first_tier(document: Mapping[str, Any], sku: str) -> Iterator[float]:
+    """The price of the first paid unit: of the dimensions that cost something, the one that begins lowest."""
+    terms = document["terms"]["OnDemand"].get(sku, {}).values()
+    dimensions = [dimension for term in terms for dimension in term["priceDimensions"].values()]
+    paid = [d for d in dimensions if float(d["pricePerUnit"].get("USD", 0)) > 0]
+    for dimension in sorted(paid, key=lambda d: float(d.get("beginRange", 0)))[:1]:
+        yield float(dimension["pricePerUnit"]["USD"])
