@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
     connections: set[Connection] = set()
 
     def connect() -> Connection:
-        return Connection(house.service, house.arena, connections, settings.max_body_bytes)
+        return Connection(house.service, house.arena, house.pace, connections, settings.max_body_bytes)
 
     try:
         server = await loop.create_server(

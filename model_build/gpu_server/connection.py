@@ -16,6 +16,7 @@ from typing import Protocol, cast
 import httptools
 
 from model_build.gpu_server.arena import Arena
+from model_build.gpu_server.pace import Pace
 
 HEAD_LIMIT = 16_384
 READ_SIZE = 65_536
@@ -65,10 +66,11 @@ class Connection(asyncio.BufferedProtocol):
     """The protocol of one client; one request at a time."""
 
     def __init__(
-        self, application: Application, arena: Arena, registry: set[Connection], max_body: int
+        self, application: Application, arena: Arena, pace: Pace, registry: set[Connection], max_body: int
     ) -> None:
         self._application = application
         self._arena = arena
+        self._pace = pace
         self._registry = registry
         self._max_body = max_body
         self._loop = asyncio.get_running_loop()
@@ -218,7 +220,7 @@ class Connection(asyncio.BufferedProtocol):
         if head.length > self._max_body:
             text = f"Content-Length: {head.length} is not allowed; allowed: at most {self._max_body} bytes"
             return self._application.on_bad(self, 413, text)
-        exchange = Exchange(head, self._loop.time(), self)
+        exchange = Exchange(head, self._pace.arrival(), self)
         self._exchange, self._head_size, self._answered = exchange, end, False
         surplus = self._filled - end - head.length
         if surplus > 0:

@@ -23,6 +23,7 @@ from model_build.gpu_server.child import Child
 from model_build.gpu_server.connection import READ_SIZE
 from model_build.gpu_server.engine import DEPTH, Engine, Lane
 from model_build.gpu_server.metrics import Metrics
+from model_build.gpu_server.pace import Pace
 from model_build.gpu_server.service import Service
 from model_build.gpu_server.settings import Settings
 from model_build.gpu_server.spec import GraphSpec
@@ -62,6 +63,7 @@ class House:
         self._devices = devices
         self._loop = asyncio.get_running_loop()
         self.metrics = Metrics()
+        self.pace = Pace(self._loop)
         # Beside the requests' slots, each worker of two releases (a swap) needs places for its answers.
         places = 2 * DEPTH * len(devices)
         self.arena = Arena(READ_SIZE + settings.max_body_bytes, settings.max_queue + places)
@@ -135,7 +137,7 @@ class House:
     def _engine(self, crew: Crew) -> Engine:
         measured: dict[str, float] = crew.ready[self._devices[0]]["curve"]
         curve = Curve(tuple(map(int, measured)), tuple(measured.values()), crew.loaded.orders.padded)
-        return Engine(crew.loaded.spec, self.arena, curve, crew.loaded.max_wait_s, self._loop, self.metrics)
+        return Engine(crew.loaded.spec, self.arena, curve, crew.loaded.max_wait_s, self.pace, self.metrics)
 
     async def _start_worker(self, crew: Crew, device: str) -> Lane:
         """Start one worker and wait until it is warm. Raises ReleaseError with its reason when it is not."""

@@ -91,7 +91,7 @@ class Service:
         deadline, priority = self._constraints(exchange)
         binary = exchange.head.headers.get("content-type", "").startswith(wire.BINARY_TYPE)
         items = max(1, exchange.head.length // engine.spec.item_bytes) if binary else 1
-        engine.admit(items, deadline, priority, exchange.arrived)
+        engine.admit(items, deadline, priority, engine.now())
 
     def _infer(self, exchange: Exchange) -> None:
         engine = self._engine_now()
