@@ -1,0 +1,99 @@
+"""`turnout bench`: what the router and the hosted function cost, as ratios measured in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scripts.commands.cloud import find_places, say, start
+
+if TYPE_CHECKING:
+    from scripts.local.places import Places
+
+app = typer.Typer()
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Argument(help="the model whose function is measured")] = "digits",
+    cold_starts: Annotated[int, typer.Option(min=3, help="cold starts of each side")] = 9,
+    litellm_python: Annotated[
+        str | None, typer.Option(envvar="LITELLM_PYTHON", help="a Python that has litellm, to compare with")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")] = False,
+) -> None:
+    """Measure decide(), a warm request and a cold start; a laptop cloud is started for it if none runs."""
+    from scripts.bench.router import report
+    from scripts.local.supervisor import Supervisor
+
+    places = find_places()
+    supervisor = Supervisor(places, say)
+    started = start(supervisor)
+    try:
+        say("deciding")
+        found = {**report(litellm_python), **hosted(places, model, cold_starts), "machine": machine()}
+    finally:
+        if started:
+            supervisor.down()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        typer.echo(f"{name:<24} {value if not isinstance(value, float) else f'{value:.3f}'}")
+
+
+def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
+    """The warm and the cold side, in sandboxes of our own beside those of the running cloud."""
+    import asyncio
+
+    from handlers.errors import LocalCloudError
+    from infra.names import Names
+    from scripts.bench import hosted as measure
+    from scripts.local import client, deployed, release_upload
+    from scripts.local.runtime_folder import make_runtime_folder
+    from scripts.local.supervisor import local_session
+
+    functions, aliases = deployed.read_functions(
+        local_session(places).client("lambda", endpoint_url=places.aws_url)
+    )
+    name = Names("local").function(model)
+    alias = aliases.get((name, "live"))
+    if alias is None:
+        raise LocalCloudError(f"{name}:live is not deployed")
+    function = functions[name, alias.version]
+    inputs = client.sample(places.releases, model, 0)["inputs"]
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = measure.Bench(
+            function=function,
+            package=measure.fetch_package(function, places.cache / "functions"),
+            runtime=make_runtime_folder(Path(scratch) / "runtime"),
+            release=release_upload.current(places.releases, model).folder,
+            environment=places.client_environment(),
+            event=measure.event(model, inputs),
+            scratch=Path(scratch),
+        )
+        settings = measure.model_settings(setup.release, function.memory_mb, inputs)
+        warm = asyncio.run(measure.warm(setup, settings, say))
+        cold = asyncio.run(measure.cold(setup, settings, cold_starts, say))
+    return {
+        "warm_ms": {key: round(warm[key], 4) for key in ("hosted", "echo", "model")},
+        "warm_overhead_ratio": warm["hosted"] / (warm["echo"] + warm["model"]),
+        "cold_ms": {key: round(value, 1) for key, value in cold.items()},
+        "cold_start_ratio": cold["init"] / cold["bare"],
+        "handler_overhead_ms": {"p50": warm["overhead"]},
+    }
+
+
+def machine() -> str:
+    """The processor, the cores we may use, the interpreter."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
