@@ -33,7 +33,7 @@ def break_even_rps(scenario: Scenario, topology: Topology) -> float:
     λ* = E / (3600 · (c_cpu − c_gpu)), both prices in the given topology, missed escalations counted.
     """
     prices = path_prices(scenario.profile, scenario.economics, topology)
-    share = scenario.profile.escalation_share
+    share = scenario.escalation_share
     saved = prices.cpu_usd - prices.gpu_usd + share * prices.missed_usd
     if not scenario.has_gpu or saved <= 0.0:
         return float("inf")

@@ -99,7 +99,7 @@ class _Run:
             self._schedule(TICK_S, TICK, None)
         cascade = self.snapshot.cascade
         threshold = cascade.threshold if cascade is not None else -1.0
-        if scenario.profile.escalation_share > 0 and cascade is None:
+        if scenario.escalation_share > 0 and cascade is None:
             full = Snapshot.from_profile(scenario.profile, economics, cascade=scenario.cascade)
             threshold = full.cascade.threshold if full.cascade else -1.0
         self.needs = np.frombuffer(draws.confidence, dtype=np.float64) < threshold
@@ -194,7 +194,7 @@ class _Run:
         self._schedule(now + TICK_S, TICK, None)
         ready, starting = len(fleet.ready), len(fleet.starting)
         counts = self.counts[int(now - TICK_S) : int(now)].tolist()
-        share = self.scenario.profile.escalation_share
+        share = self.scenario.escalation_share
         target, reason = self.scaler.target(Seen(now, TICK_S, counts, ready, starting, share))
         target = min(max(target, 0), self.scenario.max_instances)
         gpu = cast(GpuProfile, self.scenario.profile.gpu)

@@ -75,7 +75,7 @@ def slot_prices(scenario: Scenario, asleep: Topology, awake: Topology, waiting_m
         gpu_fees=fees + economics.lambda_usd(profile.network.mean_ms(), waiting_mb),
         segments=segments,
         missed=economics.missed_escalation_usd,
-        share=profile.escalation_share,
+        share=scenario.escalation_share,
         rent_per_s=economics.gpu_second_usd(),
         startup=start_usd(scenario),
     )

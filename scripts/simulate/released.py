@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from handlers.errors import InvalidInput, PointerMissing
@@ -25,7 +26,7 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
     if not pointer.is_file():
         raise PointerMissing(f"{model} has no release in {store}: run `turnout build {model}`, or --profile")
     release = manifest.load(store / model / pointer.read_text().strip())
-    profile = Profile.parse(release.profile)
+    profile = replace(Profile.parse(release.profile), name=model)
     table = load_prices(stage.region)
     architecture = "x86_64" if stage.architecture == "x86_64" else "arm64"
     economics = Economics(

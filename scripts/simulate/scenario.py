@@ -64,6 +64,11 @@ class Scenario:
         """Whether there is a GPU path to plan with."""
         return self.profile.gpu is not None and self.economics.gpu_hour > 0.0
 
+    @property
+    def escalation_share(self) -> float:
+        """Share of the requests whose CPU answer is below the threshold."""
+        return self.cascade.escalation_share if self.cascade else self.profile.escalation_share
+
     def priced(self, **changes: float) -> Scenario:
         """The same with other prices."""
         return replace(self, economics=replace(self.economics, **changes))  # type: ignore[arg-type]
