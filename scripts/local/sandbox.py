@@ -68,6 +68,7 @@ class Sandbox:
         self._waiting: asyncio.Queue[_Call] = asyncio.Queue()
         self._current: _Call | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._api: web.Server[web.BaseRequest]
         self._server: asyncio.Server | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -82,7 +83,8 @@ class Sandbox:
     async def start(self) -> None:
         """Runs the init phase to its end. Raises InitFailed with Lambda's error document."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(web.Server(self._serve, access_log=None), "127.0.0.1", 0)
+        self._api = web.Server(self._serve, access_log=None)
+        self._server = await loop.create_server(self._api, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.started_s = time.monotonic()
         with self._log.open("ab") as log:
@@ -165,6 +167,7 @@ class Sandbox:
                 await process.wait()
         if self._server is not None:
             self._server.close()
+            await self._api.shutdown(timeout=0.1)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
