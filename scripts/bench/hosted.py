@@ -67,7 +67,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What is measured: a deployed function, its unzipped package, the release it serves, an event."""
+    """What is measured: a deployed function, its package, the release it serves, an event."""
 
     function: Function
     package: Path

@@ -68,7 +68,7 @@ class Sandbox:
         self._waiting: asyncio.Queue[_Call] = asyncio.Queue()
         self._current: _Call | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._api: web.Server[web.BaseRequest]
+        self._api: web.Server
         self._server: asyncio.Server | None = None
         self._watcher: asyncio.Task[None] | None = None
 
