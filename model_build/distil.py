@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from model_build import parallel
 from model_build.recipe import Distillation, Recipe, Splits, Training
-from model_build.step import Step, Work
+from model_build.step import TRAINING_LIBRARIES, Step, Work
 from model_build.train import Lesson, default_loss, fit, predict, seeded
 from model_build.trained import DistilResult, Trained, load
 
@@ -80,4 +80,5 @@ DISTIL = Step(
         "teacher", "student", "reference", "student_training", "distillation",
         "task", "labels", "loss", "metric", "augment", "seed", "name",
     ),
+    libraries=TRAINING_LIBRARIES,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Code is hashed by its syntax tree without docstrings: comments, formatting and prose change nothing.
 A function or class counts with everything that it reaches: definitions in its own file one by one,
-other modules of the project whole. Libraries count by version (see `toolchain`).
+other modules of the project whole. Libraries count by version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 PROJECT = ("model_build", "handlers")
-LIBRARIES = ("torch", "torch-pruning", "numpy", "onnx", "onnxscript", "onnxruntime", "scikit-learn")
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -34,9 +33,9 @@ def digest(parts: Iterable[str | bytes]) -> str:
     return total.hexdigest()
 
 
-def toolchain() -> str:
-    """The versions of the libraries that results depend on."""
-    return " ".join(f"{name}={importlib.metadata.version(name)}" for name in LIBRARIES)
+def versions(libraries: Iterable[str]) -> str:
+    """The libraries' versions without the build (`+cpu`): what a GPU has trained counts on a laptop too."""
+    return " ".join(f"{name}={importlib.metadata.version(name).split('+')[0]}" for name in libraries)
 
 
 def of_array(array: np.ndarray[Any, Any]) -> str:

@@ -54,7 +54,7 @@ class Planned:
 
 def plan(recipe: Recipe, splits: Splits, steps: Sequence[Step], cache: Cache) -> tuple[Planned, ...]:
     """What a build would do, in order; nothing is run. Raises ValueError for a step before its needs."""
-    base = fingerprint.digest((data.fingerprint(splits), fingerprint.toolchain()))
+    base = data.fingerprint(splits)
     values = {field.name: fingerprint.of_value(getattr(recipe, field.name)) for field in fields(recipe)}
     keys: dict[str, str] = {}
     planned = []
@@ -64,7 +64,7 @@ def plan(recipe: Recipe, splits: Splits, steps: Sequence[Step], cache: Cache) ->
             raise ValueError(f"step {step.name} needs {', '.join(missing)}, which must come before it")
         reads = sorted(values) if step.reads is None else sorted(step.reads)
         keys[step.name] = fingerprint.digest(
-            [base, step.name, fingerprint.of_code(step.function)]
+            [base, step.name, fingerprint.of_code(step.function), fingerprint.versions(step.libraries)]
             + [f"{name}={values[name]}" for name in reads]
             + [keys[need] for need in step.needs]
         )

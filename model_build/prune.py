@@ -17,7 +17,7 @@ from torch import nn
 from model_build import parallel
 from model_build.distil import taught
 from model_build.recipe import Pruning, example
-from model_build.step import Step, Work
+from model_build.step import TRAINING_LIBRARIES, Step, Work
 from model_build.train import fit, labelled
 from model_build.trained import DistilResult, PruneResult, Trained, load
 
@@ -82,4 +82,5 @@ PRUNE = Step(
         "teacher", "student", "reference", "distillation", "pruning", "gates",
         "task", "labels", "loss", "metric", "augment", "seed", "name",
     ),
+    libraries=TRAINING_LIBRARIES,
 )  # fmt: skip

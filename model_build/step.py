@@ -9,6 +9,9 @@ from typing import Any
 
 from model_build.recipe import Recipe, Splits
 
+TRAINING_LIBRARIES = ("torch", "torch-pruning", "numpy")
+COMPRESSION_LIBRARIES = (*TRAINING_LIBRARIES, "onnx", "onnxscript", "onnxruntime")
+
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and a short text."""
 
@@ -36,10 +39,12 @@ class Step:
     """`function(work, *results of needs)` returns a frozen dataclass of JSON-able values and Paths.
 
     Paths in the result must lie under `work.folder`, or be those of an earlier result. `reads`: the
-    recipe's fields that the function uses; the step reruns when one of them changes (None = all).
+    recipe's fields that the function uses; the step reruns when one of them changes (None = all), or when
+    one of `libraries` has another version.
     """
 
     name: str
     function: Callable[..., Any]
     needs: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    libraries: tuple[str, ...] = COMPRESSION_LIBRARIES

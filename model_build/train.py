@@ -20,7 +20,7 @@ from handlers.errors import BuildError
 from model_build import parallel
 from model_build.metric import Metric
 from model_build.recipe import Array, Augment, Loss, Recipe, Split, Splits, Training
-from model_build.step import Progress, Step, Work
+from model_build.step import TRAINING_LIBRARIES, Progress, Step, Work
 from model_build.trained import Epoch, Role, Trained
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -178,11 +178,13 @@ def _fit(
                 _copy(run.network) if run.average is None else {k: v.clone() for k, v in run.average.items()}
             )
         run.seconds += time.perf_counter() - started
-        run.save(checkpoint)
+        if parallel.rank() == 0:
+            run.save(checkpoint)
         text = f"epoch {epoch + 1}/{training.epochs}  {lesson.metric.name} {run.curve[-1].score:.4f}"
         progress((epoch + 1) / training.epochs, text)
     weights = folder / f"{name}.pt"
-    torch.save({key: value.cpu() for key, value in run.best.items()}, weights)
+    best = parallel.from_first(lambda: {key: value.cpu() for key, value in run.best.items()})
+    torch.save(best, weights)
     checkpoint.unlink(missing_ok=True)
     return Trained(
         name=name,
@@ -334,8 +336,15 @@ def train_reference(work: Work) -> Trained | None:
 
 
 _ALWAYS = ("task", "labels", "loss", "metric", "augment", "seed")
-TEACHER = Step("teacher", train_teacher, reads=("teacher", "teacher_training", *_ALWAYS))
-STUDENT = Step("student", train_student, reads=("student", "student_training", *_ALWAYS))
+TEACHER = Step(
+    "teacher", train_teacher, reads=("teacher", "teacher_training", *_ALWAYS), libraries=TRAINING_LIBRARIES
+)
+STUDENT = Step(
+    "student", train_student, reads=("student", "student_training", *_ALWAYS), libraries=TRAINING_LIBRARIES
+)
 REFERENCE = Step(
-    "reference", train_reference, reads=("reference", "reference_training", "student_training", *_ALWAYS)
+    "reference",
+    train_reference,
+    reads=("reference", "reference_training", "student_training", *_ALWAYS),
+    libraries=TRAINING_LIBRARIES,
 )
