@@ -8,7 +8,7 @@ from typing import Literal
 
 from model_build.export import Exported
 
-LoadOptimisation = Literal["off", "extended"]
+LoadOptimisation = Literal["off", "extended", "all"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,12 @@ def main() -> None:
     import numpy as np
     import onnxruntime as ort
 
+    from handlers.serving.session import session_options
+
     graph, inputs, output, load_optimisation = sys.argv[1:]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = {"off": level.ORT_DISABLE_ALL, "extended": level.ORT_ENABLE_EXTENDED}[
-        load_optimisation
-    ]
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        graph, session_options(1, load_optimisation), providers=["CPUExecutionProvider"]
+    )
     stored = np.load(inputs)
     feed = {entry.name: stored[f"arr_{index}"] for index, entry in enumerate(session.get_inputs())}
     np.save(output, session.run(None, feed)[0])

@@ -10,21 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-Array = npt.NDArray[Any]
+from handlers.serving.session import session_options
 
-LEVELS = {
-    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-}
+Array = npt.NDArray[Any]
 
 
 def open_session(path: Path, load_optimisation: str = "extended", save_to: Path | None = None) -> Any:
     """An onnxruntime.InferenceSession with one thread; `save_to` also writes the optimised graph there."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = LEVELS[load_optimisation]
+    options = session_options(1, load_optimisation)
     if save_to is not None:
         options.optimized_model_filepath = str(save_to)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -25,7 +25,7 @@ DTYPES = ("BOOL", "UINT8", "INT8", "INT32", "INT64", "FP16", "FP32", "FP64", "BY
 
 Task = Literal["classification", "regression"]
 PreprocessKind = Literal["none", "text", "wav"]
-LoadOptimisation = Literal["off", "extended"]
+LoadOptimisation = Literal["off", "extended", "all"]
 TASKS: tuple[Task, ...] = get_args(Task)
 PREPROCESS_KINDS: tuple[PreprocessKind, ...] = get_args(PreprocessKind)
 LOAD_OPTIMISATIONS: tuple[LoadOptimisation, ...] = get_args(LoadOptimisation)

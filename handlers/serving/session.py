@@ -62,9 +62,11 @@ def session_options(threads: int, load_optimisation: str) -> ort.SessionOptions:
     if threads > 1:  # spinning threads burn the share of a core that the model needs
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_DISABLE_ALL if load_optimisation == "off" else levels.ORT_ENABLE_EXTENDED
-    )
+    options.graph_optimization_level = {
+        "off": levels.ORT_DISABLE_ALL,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,  # this CPU's layouts, made in memory as it loads: never in a file
+    }[load_optimisation]
     return options
 
 

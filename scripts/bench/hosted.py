@@ -32,6 +32,8 @@ def handler(event, context):
     return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": event.get("body", "")}
 """
 
+LEVELS = {"off": "ORT_DISABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+
 OPEN = """
 import json, sys, time
 import numpy, onnxruntime
@@ -39,8 +41,7 @@ asked = json.loads(sys.argv[1])
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads, options.inter_op_num_threads = asked["threads"], 1
 options.log_severity_level = 3
-levels = onnxruntime.GraphOptimizationLevel
-options.graph_optimization_level = levels.ORT_DISABLE_ALL if asked["off"] else levels.ORT_ENABLE_EXTENDED
+options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, asked["level"])
 session = onnxruntime.InferenceSession(asked["model"], options, ["CPUExecutionProvider"])
 """
 
@@ -105,7 +106,7 @@ def model_settings(release: Path, memory_mb: int, inputs: list[dict[str, Any]]) 
     return {
         "model": str(release / cpu["file"]),
         "threads": max(1, memory_mb // 1769),
-        "off": cpu["load_optimisation"] == "off",
+        "level": LEVELS[cpu["load_optimisation"]],
         "output": manifest["graph_output"]["name"],
         "feed": feed,
     }
