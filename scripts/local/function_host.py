@@ -67,6 +67,10 @@ class Pool:
             self._release(sandbox)
         return replace(outcome, init_ms=sandbox.init_ms) if cold and first_use else outcome
 
+    @property
+    def pids(self) -> list[int]:
+        return sorted(sandbox.pid for sandbox in self._sandboxes)
+
     def _take_idle(self) -> Sandbox | None:
         while self.idle:
             sandbox = self.idle.pop()
@@ -200,6 +204,7 @@ class FunctionHost:
                 "version": pool.function.version,
                 "sandboxes": pool.size,
                 "idle": len(pool.idle),
+                "pids": pool.pids,
                 "cold_starts_ms": [round(ms, 1) for ms in pool.cold_starts_ms],
             }
             for pool in self._pools.values()
