@@ -11,6 +11,7 @@ from handlers.errors import TurnoutError
 from infra.bundling import ROOT
 from infra.config import load
 from infra.deployment import Deployment
+from infra.rules import pack
 from infra.stacks.api import ApiStack
 from infra.stacks.control import ControlStack
 from infra.stacks.endpoint import EndpointStack
@@ -54,8 +55,13 @@ def main() -> None:
     """What `cdk.json` runs."""
     app = cdk.App(analytics_reporting=False)
     stage = app.node.try_get_context("stage") or "local"
-    make_stacks(app, Deployment.of(load(), stage))
-    app.synth()
+    deployment = Deployment.of(load(), stage)
+    make_stacks(app, deployment)
+    templates = {stack.stack_name: stack.template for stack in app.synth().stacks}
+    findings = pack.check(templates, open_by_choice=deployment.settings.auth == "none")
+    if findings:
+        lines = "\n".join(f"  {finding.rule} {finding.where}: {finding.why}" for finding in findings)
+        raise TurnoutError(f"the stacks break turnout's own rules\n{lines}")
 
 
 if __name__ == "__main__":

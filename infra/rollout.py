@@ -214,7 +214,7 @@ class Rollout:
         return [entry["ParameterKey"] for entry in described.get("Parameters", [])]
 
     def _forget_snapshot(self) -> None:
-        """The published snapshot speaks of the other release; until the next, the release's profile counts."""
+        """The snapshot speaks of the other release; until the next, the release's own profile counts."""
         key = {"pk": {"S": f"snapshot#{self._model}"}, "sk": {"S": "current"}}
         self._aws.table.delete_item(TableName=self._names.table, Key=key)
 

@@ -59,6 +59,13 @@ class Builder(Construct):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"))
+        self.role.add_to_policy(
+            iam.PolicyStatement(
+                sid="WriteLogs",
+                actions=["logs:CreateLogStream", "logs:PutLogEvents"],
+                resources=[group.log_group_arn],
+            )
+        )
         spec: dict[str, Any] = {
             "version": "0.2",
             "phases": {phase: {"commands": list(commands)} for phase, commands in phases.items()},
@@ -67,7 +74,7 @@ class Builder(Construct):
             self,
             "Project",
             project_name=name,
-            role=self.role,
+            role=self.role.without_policy_updates(),
             source=codebuild.Source.s3(bucket=source.bucket, path=source.s3_object_key),
             build_spec=codebuild.BuildSpec.from_object(spec),
             environment=codebuild.BuildEnvironment(

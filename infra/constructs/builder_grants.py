@@ -83,14 +83,10 @@ def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset)
         for name in (names.function(model), names.front(model))
         for suffix in ("", ":*")
     ]
-    rollouts = [
-        stack.format_arn(service="codedeploy", resource=kind, resource_name=name, arn_format=COLON)
-        for kind, name in (
-            ("application", names.prefix),
-            ("deploymentgroup", f"{names.prefix}/*"),
-            ("deploymentconfig", "*"),
-        )
-    ]
+    alarms = stack.format_arn(
+        service="cloudwatch", resource="alarm", resource_name=f"{names.prefix}-*", arn_format=COLON
+    )
+    table = stack.format_arn(service="dynamodb", resource="table", resource_name=names.table)
     endpoints = [
         stack.format_arn(
             service="cloudformation", resource="stack", resource_name=f"{names.stack(f'endpoint-{model}')}/*"
@@ -116,6 +112,7 @@ def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset)
             sid="MoveFunctions",
             actions=[
                 "lambda:GetAlias",
+                "lambda:GetFunction",
                 "lambda:GetFunctionConfiguration",
                 "lambda:PublishVersion",
                 "lambda:UpdateAlias",
@@ -123,17 +120,8 @@ def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset)
             ],
             resources=functions,
         ),
-        statement(
-            sid="RollOut",
-            actions=[
-                "codedeploy:CreateDeployment",
-                "codedeploy:GetDeployment",
-                "codedeploy:GetDeploymentConfig",
-                "codedeploy:RegisterApplicationRevision",
-                "codedeploy:StopDeployment",
-            ],
-            resources=rollouts,
-        ),
+        statement(sid="WatchAlarms", actions=["cloudwatch:DescribeAlarms"], resources=[alarms]),
+        statement(sid="ForgetSnapshot", actions=["dynamodb:DeleteItem"], resources=[table]),
     ]
     if endpoints:
         grants.append(

@@ -10,9 +10,11 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra import bundling
+from infra.constructs.grants import trace
 from infra.deployment import Deployment
 from infra.names import ALIAS
 
@@ -38,7 +40,7 @@ class TurnoutFunction(Construct):
         grants: Sequence[iam.PolicyStatement],
         reserved_concurrency: int | None = None,
         snapstart: bool = False,
-        dead_letters: bool = False,
+        dead_letters: sqs.IQueue | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         settings = deployment.settings
@@ -64,16 +66,18 @@ class TurnoutFunction(Construct):
             timeout=cdk.Duration.seconds(timeout_s),
             role=role,
             log_group=group,
-            tracing=lambda_.Tracing.ACTIVE,
             reserved_concurrent_executions=reserved_concurrency,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snapstart else None,
-            dead_letter_queue_enabled=dead_letters,
+            dead_letter_queue=dead_letters,
         )
         cdk.Annotations.of(self.function).acknowledge_warning(
             "@aws-cdk/aws-lambda:snapStartRequirePublish", "the alias below publishes a version"
         )
+        resource = self.function.node.default_child
+        if isinstance(resource, lambda_.CfnFunction):  # not through the L2, whose statement has no Sid
+            resource.tracing_config = lambda_.CfnFunction.TracingConfigProperty(mode="Active")
         group.grant_write(role)
-        for grant in grants:
+        for grant in (trace(), *grants):
             role.add_to_principal_policy(grant)
         self.role = role
         self.alias = lambda_.Alias(self, "Live", alias_name=ALIAS, version=self.function.current_version)

@@ -31,6 +31,12 @@ def _endpoint(stack: cdk.Stack, name: str, kind: str = "endpoint") -> str:
     return stack.format_arn(service="sagemaker", resource=kind, resource_name=name)
 
 
+def trace() -> iam.PolicyStatement:
+    """Segments to X-Ray, which has no resources to name."""
+    actions = ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+    return iam.PolicyStatement(sid="Trace", actions=actions, resources=["*"])
+
+
 def read_release(stack: cdk.Stack, deployment: Deployment, model: str) -> list[iam.PolicyStatement]:
     """The pointer, and the files of the model's releases."""
     bucket = f"arn:{stack.partition}:s3:::{deployment.names.bucket(stack.account)}"

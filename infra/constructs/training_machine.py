@@ -11,8 +11,20 @@ from constructs import Construct
 
 from infra.config import Training
 from infra.constructs.function import RETENTION
+from infra.constructs.grants import trace
 from infra.constructs.training_states import TrainingNames, definition
 from infra.deployment import Deployment
+
+LOG_DELIVERY = [
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+]
 
 
 class TrainingMachine(Construct):
@@ -49,7 +61,7 @@ class TrainingMachine(Construct):
             state_machine_name=name,
             state_machine_type=sfn.StateMachineType.STANDARD,
             definition_body=sfn.DefinitionBody.from_string(stack.to_json_string(definition(names, settings))),
-            role=role,
+            role=role.without_policy_updates(),
             tracing_enabled=True,
             logs=sfn.LogOptions(destination=group, level=sfn.LogLevel.ALL, include_execution_data=False),
         )
@@ -123,5 +135,7 @@ def _grants(
         statement(sid="ReadVerdict", actions=["s3:GetObject"], resources=[verdicts]),
         statement(sid="Register", actions=["sagemaker:CreateModelPackage"], resources=[group, version]),
         statement(sid="Verify", actions=["lambda:InvokeFunction"], resources=[function]),
+        trace(),
+        statement(sid="LogDelivery", actions=LOG_DELIVERY, resources=["*"]),
         statement(sid="Notify", actions=["sns:Publish"], resources=[names.topic_arn]),
     ]

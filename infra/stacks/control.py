@@ -37,6 +37,13 @@ class ControlStack(cdk.Stack):
         api_arn = self.format_arn(
             service="apigateway", account="", resource="/apis", resource_name=f"{api_id}/stages/*"
         )
+        self.missed = sqs.Queue(
+            self,
+            "Missed",
+            enforce_ssl=True,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=cdk.Duration.days(4),
+        )
         self.worker = TurnoutFunction(
             self,
             "Control",
@@ -50,14 +57,7 @@ class ControlStack(cdk.Stack):
             timeout_s=TIMEOUT_S,
             grants=control_grants(self, deployment, api_arn),
             reserved_concurrency=None,
-            dead_letters=True,
-        )
-        self.missed = sqs.Queue(
-            self,
-            "Missed",
-            enforce_ssl=True,
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            retention_period=cdk.Duration.days(4),
+            dead_letters=self.missed,
         )
         self._schedule(names.control)
         cdk.CfnOutput(
