@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import EndpointFailed, EndpointGarbage, EndpointThrottled, EndpointTimeout, InvalidInput
+from handlers.protocol.http import FRONT
 from handlers.protocol.infer import HEADER_LENGTH, encode_request, parse_outputs
 from handlers.serving.postprocess import Scored, from_wire
 
@@ -44,7 +45,7 @@ class ModelFunction:
                 "x-turnout-path": "cpu",
                 "x-turnout-latency-slo-ms": f"{min(30_000.0, max(1.0, timeout_s * 1000.0)):.3f}",
             },
-            "requestContext": {"http": {"method": "POST"}, "stage": "$default"},
+            "requestContext": {"http": {"method": "POST"}, "stage": "$default", "accountedBy": FRONT},
             "body": base64.b64encode(body).decode("ascii"),
             "isBase64Encoded": True,
         }

@@ -14,6 +14,9 @@ from handlers.errors import InvalidInput, PayloadTooLarge
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """Lambda's payload limit each way; a compressed body may not grow beyond it either."""
 
+FRONT = "front"
+"""The caller of a function that a front invokes: the front accounts for the request."""
+
 JSON_HEADERS = {"content-type": "application/json"}
 
 
@@ -72,7 +75,12 @@ def json_response(
 
 
 def caller_of(context: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """Who calls: `jwt:<subject>`, `iam:<principal>`, `key:<hash of the API key>` or `anonymous`."""
+    """Who calls: `jwt:<subject>`, `iam:<principal>`, `key:<hash of the API key>`, `anonymous`, or `FRONT`.
+
+    API Gateway makes the context, so no caller of the API can pass for a front.
+    """
+    if context.get("accountedBy") == FRONT:
+        return FRONT
     authorizer = context.get("authorizer") or {}
     subject = (authorizer.get("jwt") or {}).get("claims", {}).get("sub")
     if subject:

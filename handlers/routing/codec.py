@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -23,9 +24,14 @@ MAX_BYTES = 64 * 1024
 
 
 def usable(published: Snapshot | None, default: Snapshot, now: float) -> Snapshot:
-    """Return what was published if it is for the release served here and not stale, else the default."""
+    """Return what was published if it is for the release served here and not stale, else the default.
+
+    Where the route is being moved, what a function predicts with is the topology that it is itself part of.
+    """
     if published is None or published.stale(now) or published.release != default.release:
         return default
+    if published.topology is not default.topology:
+        return replace(published, topology=default.topology)
     return published
 
 

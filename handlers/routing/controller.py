@@ -188,7 +188,8 @@ def _snapshot(
         now=now,
         ttl_s=SNAPSHOT_TTL_S,
     )
-    calls = report.counts["cpu"]
+    # Cold starts of the model's function fall on its calls, which where colocated are all requests.
+    calls = report.counts["cpu" if state.route.topology is Topology.SPLIT else "requests"]
     cold_share = report.counts["cold"] / (calls + COLD_PRIOR)
     latencies = learned(default.latencies, state.sketches, cold_share)
     if endpoint is not None and endpoint.model_latency_ms is not None:

@@ -22,6 +22,7 @@ HALF_LIFE_S = 30.0
 REFRESH_CALLS = 8
 REFRESH_S = 5.0
 KEPT_ROWS = 4
+LEAST_MS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,14 @@ class Outcome:
 
 
 class Observer:
-    """Sketches, breakers and counts of one sandbox; `cold` until its first CPU answer."""
+    """Sketches, breakers and counts of one sandbox.
 
-    def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS) -> None:
-        self.settings = settings
+    A `front` sees the model's function only through the hop: it takes the hop's median off before it learns,
+    and leaves the report of these calls to that function, which sees them exactly.
+    """
+
+    def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS, *, front: bool = False) -> None:
+        self.settings, self.front = settings, front
         self.breakers = {Path.CPU: Breaker(), Path.GPU: Breaker()}
         self.tokens = Tokens()
         self.report = Report()
@@ -89,17 +94,22 @@ class Observer:
     ) -> None:
         """Note a call that came back after `ms`, or failed; failures count for the breaker only."""
         self.breakers[path] = self.breakers[path].recorded(ok, now, self.settings)
-        self.report.counts[path.value] += 1
+        reported = path is Path.GPU or not self.front
+        if reported:
+            self.report.counts[path.value] += 1
         if not ok:
             self.report.counts[f"{path.value}_failed"] += 1
             return
+        if not reported:
+            ms = max(ms - snapshot.latencies.hop.at(0.5), LEAST_MS)
         table = snapshot.latencies.cpu if path is Path.CPU else snapshot.latencies.gpu
         if table is None or ms <= 0.0:
             return
         if path is Path.GPU:
             self.report.counts["gpu_busy_ms"] += ms
         size = size_of(table, items)
-        self.report.observe_ms(path.value, size, cold, ms)
+        if reported:
+            self.report.observe_ms(path.value, size, cold, ms)
         recent = self._recent.setdefault(f"{path.value}:{size}:{'cold' if cold else 'warm'}", Sketch())
         recent.add(ms)
         self._fresh_calls += 1

@@ -32,9 +32,10 @@ COUNTS = (
     "cost_usd",
     "gpu_busy_ms",
 )
-"""Names of the counts. `cpu` and `gpu` are calls on each path, `missed` items below the threshold that were
-not escalated, `met` and `expected_met` requests inside the objective and the sum of the probabilities that
-were predicted for it: their ratio is the predictor's calibration. `gpu_busy_ms` sums the GPU calls' times."""
+"""Names of the counts. `cpu` and `gpu` are calls on each path, `cold` first requests of a model's sandbox,
+`missed` items below the threshold that were not escalated, `met` and `expected_met` requests inside the
+objective and the sum of the probabilities that were predicted for it: their ratio is the predictor's
+calibration. `gpu_busy_ms` sums the GPU calls' times."""
 
 
 @dataclass(slots=True)

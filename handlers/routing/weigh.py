@@ -110,6 +110,10 @@ def weigh(
     base = economics.front_door_request + economics.lambda_request
     cpu_call = row.cpu_billed_ms * model_ms
     cpu_cost = base + cpu_call
+    if not split and not local.cold:  # what this function's own starts cost each of its requests
+        latencies = local.latencies or snapshot.latencies
+        base += latencies.cold_share * latencies.init_ms * model_ms
+        cpu_cost = base + cpu_call
     if split:
         cpu_cost += economics.lambda_request + row.cpu_mean_ms * front_ms
     cpu_reason = Reason.FEASIBLE

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from handlers.errors import BudgetExhausted, Overloaded
 from handlers.protocol.constraints import parse_constraints
-from handlers.protocol.http import HttpRequest, HttpResponse, json_response
+from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_response
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
 from handlers.routing.codec import usable
 from handlers.routing.observe import Observer, Outcome
 from handlers.routing.policy import decide
-from handlers.routing.types import Decision, Economics, Path, Reason, Request, Snapshot
+from handlers.routing.types import Decision, Economics, Reason, Request, Snapshot
 from handlers.serving import explain, race
 from handlers.serving.calls import Paths
 from handlers.serving.defaults import default_snapshot
@@ -87,7 +87,7 @@ class Service:
         self.settings = settings
         self.holder = holder
         self._ports = ports
-        self._observer = Observer()
+        self._observer = Observer(front=settings.role == "front")
         self._economics = Economics.parse(settings.economics)
         self._open: Open | None = None
         self._answered = 0
@@ -152,25 +152,25 @@ class Service:
         """Everything that the answer teaches; nothing here waits for a network."""
         answer, observer, now = handled.answer, self._observer, self._ports.wall()
         for call in answer.calls:
-            cold = call.path is Path.CPU and handled.cold and self.settings.role == "front"
-            observer.called(call.path, call.items, call.ms, now, snapshot, ok=call.ok, cold=cold)
-        observer.report.counts["cold"] += handled.cold
-        outcome = Outcome(
-            handled.actual_ms,
-            handled.cost_usd,
-            answer.degraded is not None,
-            answer.escalated_items,
-            answer.missed_items,
-        )
-        observer.finished(handled.decision, outcome, now)
+            observer.called(call.path, call.items, call.ms, now, snapshot, ok=call.ok)
+        observer.report.counts["cold"] += handled.cold and not observer.front
         self._answered += 1
-        self._usual_usd = max(handled.cost_usd, 0.9 * self._usual_usd)
-        self._ports.ledger.charge(handled.caller, handled.cost_usd)
-        self._ports.observe(handled)
+        if handled.caller != FRONT:  # or else the front counts and pays
+            outcome = Outcome(
+                handled.actual_ms,
+                handled.cost_usd,
+                answer.degraded is not None,
+                answer.escalated_items,
+                answer.missed_items,
+            )
+            observer.finished(handled.decision, outcome, now)
+            self._usual_usd = max(handled.cost_usd, 0.9 * self._usual_usd)
+            self._ports.ledger.charge(handled.caller, handled.cost_usd)
+            self._ports.observe(handled)
         self._ports.shared.after(now, lambda: observer.drain().to_json())
 
     def _local(self, snapshot: Snapshot, caller: str, now: float) -> Local:
-        views = self._ports.ledger.views(caller, self._usual_usd, now)
+        views = () if caller == FRONT else self._ports.ledger.views(caller, self._usual_usd, now)
         return self._observer.local(snapshot, now, budgets=views)
 
     def _request(

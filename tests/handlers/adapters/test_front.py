@@ -142,3 +142,17 @@ def test_GIVEN_both_paths_broken_WHEN_asked_THEN_503_with_retry_after_and_no_tra
 
     assert status == 503
     assert "neither path gives an answer" in answer["error"]
+
+
+def test_GIVEN_a_front_WHEN_the_models_function_answers_for_it_THEN_only_the_front_counts_the_request(
+    front: Running, host: Any, event: Callable[..., Any]
+) -> None:
+    before = [dict(running.service._observer.report.counts) for running in (front, host.function)]
+    ask(front, event, path="cpu")
+    after = [running.service._observer.report.counts for running in (front, host.function)]
+
+    counted = [
+        {name: late[name] - early[name] for name in ("requests", "cpu")}
+        for early, late in zip(before, after, strict=True)
+    ]
+    assert counted == [{"requests": 1.0, "cpu": 0.0}, {"requests": 0.0, "cpu": 1.0}]

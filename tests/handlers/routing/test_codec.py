@@ -11,7 +11,7 @@ import pytest
 from handlers.errors import InvalidInput
 from handlers.routing.codec import MAX_BYTES, from_json, to_json, usable
 from handlers.routing.policy import decide
-from handlers.routing.types import Local
+from handlers.routing.types import Local, Topology
 
 from .builders import CASCADE, request, snapshot
 
@@ -85,3 +85,8 @@ def test_stale_missing_or_foreign_means_the_default() -> None:
     assert usable(published, default, now=1_301.0) is default
     assert usable(None, default, now=0.0) is default
     assert usable(replace(published, release="another"), default, now=1_001.0) is default
+
+
+def test_a_function_predicts_with_the_topology_that_it_is_part_of() -> None:
+    front = snapshot(topology=Topology.SPLIT)
+    assert usable(snapshot(now=0.0), front, now=1.0).topology is Topology.SPLIT

@@ -125,3 +125,15 @@ def test_a_sketch_answers_within_its_stated_error() -> None:
         sketch.add(float("nan"))
     with pytest.raises(InvalidInput):
         Sketch().quantiles(LEVELS)
+
+
+def test_a_front_learns_the_service_without_the_hop_and_leaves_the_report_to_the_function() -> None:
+    observer, awake = Observer(front=True), snapshot(gpu_ready=1)
+    hop_ms = awake.latencies.hop.at(0.5)
+    for i in range(400):
+        observer.called(Path.CPU, 1, 500.0 + hop_ms, i / 10.0, awake)
+    local = observer.local(awake, 40.0)
+    assert local.latencies is not None
+    assert local.latencies.cpu.curve(1).at(0.5) == pytest.approx(500.0, rel=0.1)
+    assert observer.report.sketches == {}
+    assert observer.report.counts["cpu"] == 0.0
