@@ -10,6 +10,7 @@ on first use. The load generator shares the machine's cores with the servers, fo
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import os
@@ -75,8 +76,10 @@ def running(command: list[str], port: int, ready: str, environ: dict[str, str]) 
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that outlive their parent
 
 
 def _answers(url: str) -> bool:
