@@ -7,7 +7,10 @@ whose answer was degraded or late.
 
 from __future__ import annotations
 
+import json
 import random
+import sys
+import time
 from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -21,38 +24,45 @@ if TYPE_CHECKING:
     from handlers.settings import Settings
 
 
+UNITS = {
+    "Latency": "Milliseconds",
+    "PredictionError": "Milliseconds",
+    "Cost": "None",
+    "CalibrationError": "None",
+    "ObjectiveMet": "Count",
+    "Degraded": "Count",
+    "Escalated": "Count",
+    "Missed": "Count",
+}
+NAMESPACE = "turnout"
+
+
 class Telemetry:
-    """Powertools' Logger and Metrics; the log's service is the function, the metrics' is the model."""
+    """Powertools' Logger for events, its Metrics for shadows; the line of a request is written directly.
+
+    Powertools validates and copies each metric when it is added: 95 µs a request for these eight and the
+    log's fields, a third of the handler's own time, against 25 for the same line from one dictionary.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.logger = Logger(service=settings.function_name)
-        self._metrics = Metrics(namespace="turnout", service=settings.model)
+        self._metrics = Metrics(namespace=NAMESPACE, service=settings.model)
         self._model = settings.model
         self._log_share = settings.log_share
 
     def observe(self, handled: Handled) -> None:
         """Write one line that is both: EMF takes what is not a metric as it is."""
-        answer, decision, metrics = handled.answer, handled.decision, self._metrics
-        met = handled.actual_ms <= decision.deadline_ms
-        metrics.add_dimension("model", self._model)
-        metrics.add_dimension("path", answer.path.value)
-        metrics.add_metric("Latency", MetricUnit.Milliseconds, handled.actual_ms)
-        metrics.add_metric("Cost", MetricUnit.NoUnit, handled.cost_usd)
-        metrics.add_metric("ObjectiveMet", MetricUnit.Count, int(met))
-        metrics.add_metric("Degraded", MetricUnit.Count, int(answer.degraded is not None))
-        metrics.add_metric("Escalated", MetricUnit.Count, answer.escalated_items)
-        metrics.add_metric("Missed", MetricUnit.Count, answer.missed_items)
-        if isfinite(decision.predicted_ms):
-            error = abs(handled.actual_ms - decision.predicted_ms)
-            metrics.add_metric("PredictionError", MetricUnit.Milliseconds, error)
-        p_meet = next((o.p_meet for o in decision.options if o.path is decision.path), None)
-        if p_meet is not None and isfinite(p_meet):
-            # Brier score of the predicted probability to meet the deadline: 0 is perfect, 0.25 a coin.
-            metrics.add_metric("CalibrationError", MetricUnit.NoUnit, (p_meet - met) ** 2)
-        if not met or answer.degraded is not None or random.random() < self._log_share:  # noqa: S311 - sampling
-            for key, value in _line(handled, met).items():
-                metrics.add_metadata(key, value)
-        metrics.flush_metrics()
+        met = handled.actual_ms <= handled.decision.deadline_ms
+        metrics = _metrics(handled, met)
+        line: dict[str, Any] = {}
+        degraded = handled.answer.degraded is not None
+        if not met or degraded or random.random() < self._log_share:  # noqa: S311 - sampling
+            line = _line(handled, met)
+        defined = [{"Name": name, "Unit": UNITS[name]} for name in metrics]
+        dimensions = {"model": self._model, "path": handled.answer.path.value, "service": self._model}
+        directive = {"Namespace": NAMESPACE, "Dimensions": [list(dimensions)], "Metrics": defined}
+        about = {"Timestamp": int(time.time() * 1000.0), "CloudWatchMetrics": [directive]}
+        sys.stdout.write(json.dumps({**line, **dimensions, **metrics, "_aws": about}) + "\n")
 
     def compared(self, comparison: Comparison) -> None:
         """Write what a shadow request found; the alarm on drift watches these."""
@@ -61,6 +71,25 @@ class Telemetry:
         metrics.add_metric("ShadowAgreement", MetricUnit.NoUnit, comparison.agreed / comparison.items)
         metrics.add_metric("ShadowDrift", MetricUnit.NoUnit, comparison.drift)
         metrics.flush_metrics()
+
+
+def _metrics(handled: Handled, met: bool) -> dict[str, float]:
+    answer, decision = handled.answer, handled.decision
+    metrics: dict[str, float] = {
+        "Latency": handled.actual_ms,
+        "Cost": handled.cost_usd,
+        "ObjectiveMet": int(met),
+        "Degraded": int(answer.degraded is not None),
+        "Escalated": answer.escalated_items,
+        "Missed": answer.missed_items,
+    }
+    if isfinite(decision.predicted_ms):
+        metrics["PredictionError"] = abs(handled.actual_ms - decision.predicted_ms)
+    p_meet = next((option.p_meet for option in decision.options if option.path is decision.path), None)
+    if p_meet is not None and isfinite(p_meet):
+        # Brier score of the predicted probability to meet the deadline: 0 is perfect, 0.25 a coin.
+        metrics["CalibrationError"] = (p_meet - met) ** 2
+    return metrics
 
 
 def _line(handled: Handled, met: bool) -> dict[str, Any]:

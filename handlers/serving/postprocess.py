@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,12 @@ def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     if task == "regression":
         return Scored(raw, np.ones(len(raw), dtype=np.float32))
     scaled = raw / np.float32(temperature)
-    scaled -= scaled.max(axis=1, keepdims=True)
+    scaled -= np.maximum.reduce(scaled, axis=1, keepdims=True)
     np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return Scored(scaled, scaled.max(axis=1))
+    # The largest exponential is exp(0) = 1, so the largest probability is one over the sum.
+    highest: NDArray[np.float32] = np.reciprocal(np.add.reduce(scaled, axis=1, keepdims=True))
+    scaled *= highest
+    return Scored(scaled, highest[:, 0])
 
 
 def merged(cpu: Scored, gpu: Scored, rows: NDArray[np.intp]) -> Scored:
@@ -43,13 +46,18 @@ def wire_outputs(scored: Scored, manifest: Manifest) -> list[Tensor]:
     """Every output tensor that the manifest promises."""
     if manifest.task == "regression":
         return [Tensor(manifest.outputs[0].name, "FP32", scored.values)]
-    labels = np.array([label.encode() for label in manifest.labels], dtype=object)
+    labels = _encoded(manifest.labels)
     arrays: dict[str, NDArray[Any]] = {
         "probabilities": scored.values,
         "label": labels[scored.values.argmax(axis=1)],
         "confidence": scored.confidence,
     }
     return [Tensor(spec.name, spec.dtype, arrays[spec.name]) for spec in manifest.outputs]
+
+
+@lru_cache(maxsize=2)
+def _encoded(labels: tuple[str, ...]) -> NDArray[Any]:
+    return np.array([label.encode() for label in labels], dtype=object)
 
 
 def from_wire(outputs: dict[str, Tensor], task: str) -> Scored:

@@ -120,7 +120,7 @@ def test_GIVEN_a_short_throttle_WHEN_the_deadline_allows_THEN_one_retry_after_th
 ) -> None:
     endpoint.set("throttled_once")
 
-    answer = ask(running, event, [SURE], path="gpu")
+    answer = ask(running, event, [SURE], path="gpu", latency_slo_ms=3_000)
 
     assert answer["labels"] == ["blue"]
     assert len(endpoint.seen) == 2
