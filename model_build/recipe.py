@@ -141,6 +141,8 @@ class Gates:
 class Recipe:
     """How one model is built and what its release must pass: one file a model, `RECIPE = Recipe(…)`.
 
+    `gpu_precisions`: half precisions that the gpu variant may take, the preferred one first; the first that
+    holds accuracy is released (worth its while on a GPU, slower on most CPUs).
     Networks take the graph's `tensors` as positional arguments and return raw logits [N, K]
     (classification) or values [N, D] (regression).
     """
@@ -165,6 +167,7 @@ class Recipe:
     reference: Callable[[], nn.Module] | None = None
     reference_training: Training | None = None
     preprocess: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
+    gpu_precisions: tuple[Literal["bf16", "fp16"], ...] = ()
     seed: int = 0
     slo_ms: float = 50.0
 
