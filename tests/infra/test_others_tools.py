@@ -45,12 +45,15 @@ def test_cdk_nag_finds_nothing_but_what_has_a_written_reason(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["local", "prod"])
 def test_cfn_lint_is_clean(stage: str, tmp_path: Path):
+    from cfnlint import ManualArgs
     from cfnlint.api import lint_file
 
+    # W3005, a DependsOn that a GetAtt implies already: CDK writes them so for every role and its policy.
+    options = ManualArgs(ignore_checks=["W3005"])
     synthesized(Deployment.of(load(), stage), tmp_path)
     found = [
         f"{path.name}: {match}"
         for path in sorted(tmp_path.glob("*.template.json"))
-        for match in lint_file(path)
+        for match in lint_file(path, options)
     ]
     assert found == []
