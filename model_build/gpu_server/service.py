@@ -204,6 +204,15 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in statuses if isinstance(error, kind)), 500)
 
 
+PRIORITIES = {
+    "interactive": Priority.INTERACTIVE,
+    "normal": Priority.INTERACTIVE,
+    "background": Priority.SHADOW,
+    "shadow": Priority.SHADOW,
+}
+"""What the API calls them, and the two queues that there are here."""
+
+
 def constraints(head: Head) -> tuple[float | None, Priority]:
     """(deadline in ms or None, priority) from the custom attributes, `deadline_ms=12.5,priority=interactive`.
 
@@ -221,7 +230,7 @@ def constraints(head: Head) -> tuple[float | None, Priority]:
             if not 0 <= deadline < math.inf:
                 raise InvalidInput("deadline_ms", value, "a number of milliseconds, 0 or more")
         elif name == "priority":
-            if value not in ("interactive", "shadow"):
-                raise InvalidInput("priority", value, "interactive | shadow")
-            priority = Priority[value.upper()]
+            if value not in PRIORITIES:
+                raise InvalidInput("priority", value, " | ".join(PRIORITIES))
+            priority = PRIORITIES[value]
     return deadline, priority
