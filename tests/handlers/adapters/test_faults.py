@@ -53,7 +53,8 @@ def test_GIVEN_a_healthy_endpoint_WHEN_the_gpu_is_asked_for_THEN_its_answer_goes
 
     assert all(answer["labels"] == ["blue"] for answer in answers)
     assert all(not answer["parameters"]["degraded"] for answer in answers)
-    assert len({seen["port"] for seen in endpoint.seen}) == 1, "the connection is used again"
+    ports = {seen["port"] for seen in endpoint.seen}
+    assert len(ports) <= 2, "connections are used again (a second one is a hedge's)"
     assert re.fullmatch(r"deadline_ms=4\d{3}\.\d,priority=normal", endpoint.seen[0]["attributes"])
 
 
@@ -115,7 +116,9 @@ def test_GIVEN_a_mixed_batch_WHEN_answered_THEN_only_unsure_items_went_to_the_gp
 
     assert answer["labels"] == ["red", "blue", "green", "blue"]
     assert answer["parameters"]["escalated_items"] == 2
-    assert [seen["request"]["inputs"][0]["shape"] for seen in endpoint.seen] == [[2, 1, 2, 2]]
+    sizes = {seen["request"]["inputs"][0]["shape"][0] for seen in endpoint.seen}
+    assert 2 in sizes
+    assert sizes <= {1, 2}, "never the whole batch (a 1 is a late hedge of the request before)"
 
 
 def test_GIVEN_a_short_throttle_WHEN_the_deadline_allows_THEN_one_retry_after_the_stated_time(
