@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from moto.apigatewayv2.models import ApiGatewayV2Backend, apigatewayv2_backends
+from moto.apigatewayv2.responses import ApiGatewayV2Response
 
 from scripts.local.moto_resource import Made, Wanted, teach
 
 
 def teach_api_gateway() -> None:
-    """Registers the five types with moto's CloudFormation."""
+    """Registers the five types with moto's CloudFormation, and the call that moves a route."""
+    setattr(ApiGatewayV2Response, "update_stage", update_stage)  # noqa: B010 - moto's class has no such name
     teach("AWS::ApiGatewayV2::Api", name="Name", create=make_api, update=change_api, delete=drop_api)
     teach("AWS::ApiGatewayV2::Stage", create=make_stage, update=change_stage, delete=drop_stage)
     teach("AWS::ApiGatewayV2::Route", create=make_route, update=change_route, delete=drop_route)
@@ -127,6 +131,14 @@ def make_stage(wanted: Wanted) -> Made:
 
 def change_stage(_made: Made, wanted: Wanted) -> Made:
     return make_stage(wanted)  # the back end replaces a stage of the same name
+
+
+def update_stage(self: ApiGatewayV2Response) -> tuple[int, dict[str, str], str]:
+    """UpdateStage, as far as the control loop uses it: other stage variables."""
+    parts = self.path.split("/")
+    stage = self.apigatewayv2_backend.get_stage(parts[-3], unquote(parts[-1]))
+    stage.stage_variables = json.loads(self.body).get("stageVariables", stage.stage_variables)
+    return 200, {}, json.dumps(stage.to_json())
 
 
 def drop_stage(made: Made, wanted: Wanted) -> None:
