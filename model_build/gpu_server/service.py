@@ -193,7 +193,7 @@ class Service:
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that an error becomes: 4xx for the caller's, 429 for a refusal, 503 and 504 for ours."""
+    """The HTTP status of an error: 4xx for the caller's, 429 for a refusal, 503 and 504 for ours."""
     statuses = (
         (PayloadTooLarge, 413),
         (InvalidInput, 400),
