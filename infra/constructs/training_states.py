@@ -54,7 +54,7 @@ def definition(names: TrainingNames, settings: Training) -> dict[str, Any]:
             "ReadVerdict": _read_verdict(names),
             "Gate": {
                 "Type": "Choice",
-                "Choices": [{"Variable": "$.verdict.body.passed", "BooleanEquals": True, "Next": "Register"}],
+                "Choices": [{"Variable": "$.verdict.passed", "StringEquals": "true", "Next": "Register"}],
                 "Default": "GateFailed",
             },
             "GateFailed": {
@@ -91,7 +91,7 @@ def definition(names: TrainingNames, settings: Training) -> dict[str, Any]:
                 "Retry": [_retry("States.ALL")],
                 "Next": "Failed",
             },
-            "Failed": {"Type": "Fail", "ErrorPath": "$.failure.Error", "CausePath": "$.failure.Cause"},
+            "Failed": {"Type": "Fail", "Error": "TrainingFailed", "CausePath": "$.failure.Cause"},
         },
     }
 
@@ -185,9 +185,7 @@ def _build(
         weights = "$.training.ModelArtifacts.S3ModelArtifacts"
         environment.append({"Name": "TURNOUT_TRAINED", "Value.$": weights, "Type": "PLAINTEXT"})
     if command == "deploy":
-        environment.append(
-            {"Name": "TURNOUT_RELEASE", "Value.$": "$.verdict.body.release", "Type": "PLAINTEXT"}
-        )
+        environment.append({"Name": "TURNOUT_RELEASE", "Value.$": "$.verdict.release", "Type": "PLAINTEXT"})
     return {
         "Type": "Task",
         "Resource": "arn:aws:states:::codebuild:startBuild.sync",
@@ -201,14 +199,15 @@ def _build(
 
 
 def _read_verdict(names: TrainingNames) -> State:
+    """The verdict is in the metadata of verdict.json, whose body is the report of the gates."""
     return {
         "Type": "Task",
-        "Resource": "arn:aws:states:::aws-sdk:s3:getObject",
+        "Resource": "arn:aws:states:::aws-sdk:s3:headObject",
         "Parameters": {
             "Bucket": names.bucket,
             "Key.$": _format(f"training/{names.model}/{{}}/verdict.json"),
         },
-        "ResultSelector": {"body.$": "States.StringToJson($.Body)"},
+        "ResultSelector": {"passed.$": "$.Metadata.passed", "release.$": "$.Metadata.release"},
         "ResultPath": "$.verdict",
         "Catch": [_catch("Notify")],
         "Next": "Gate",
@@ -222,7 +221,7 @@ def _register(names: TrainingNames) -> State:
         "Image": names.image,
         "ModelDataSource": {
             "S3DataSource": {
-                "S3Uri.$": f"States.Format('{prefix}', $.verdict.body.release)",
+                "S3Uri.$": f"States.Format('{prefix}', $.verdict.release)",
                 "S3DataType": "S3Prefix",
                 "CompressionType": "None",
             }
@@ -233,7 +232,7 @@ def _register(names: TrainingNames) -> State:
         "Resource": "arn:aws:states:::aws-sdk:sagemaker:createModelPackage",
         "Parameters": {
             "ModelPackageGroupName": names.packages,
-            "ModelPackageDescription.$": "States.Format('release {}', $.verdict.body.release)",
+            "ModelPackageDescription.$": "States.Format('release {}', $.verdict.release)",
             "ModelApprovalStatus": "Approved",
             "InferenceSpecification": {
                 "Containers": [container],
