@@ -14,6 +14,9 @@ from handlers.errors import InvalidInput, PayloadTooLarge
 MAX_BODY_BYTES = 6 * 1024 * 1024
 """Lambda's payload limit each way; a compressed body may not grow beyond it either."""
 
+MAX_RESULT_BYTES = MAX_BODY_BYTES - 64 * 1024
+_FEWER = "an answer of less than 6 MB: ask for fewer items or outputs, or for binary ones"
+
 FRONT = "front"
 """The caller of a function that a front invokes: the front accounts for the request."""
 
@@ -56,7 +59,12 @@ def from_event(event: Mapping[str, Any]) -> HttpRequest:
 
 
 def to_result(response: HttpResponse) -> dict[str, Any]:
-    """The function's result in payload format 2.0."""
+    """The function's result in payload format 2.0. Raises PayloadTooLarge where Lambda would answer 502."""
+    size = len(response.body)
+    # As it travels: in base64, or as a JSON string with its quotes escaped.
+    travels = size * 4 // 3 if response.binary else size + response.body.count(b'"')
+    if travels > MAX_RESULT_BYTES:
+        raise PayloadTooLarge("outputs", f"{size} bytes", _FEWER)
     body = base64.b64encode(response.body).decode("ascii") if response.binary else response.body.decode()
     return {
         "statusCode": response.status,

@@ -30,7 +30,7 @@ class Dispatch:
     def answer(self, event: dict[str, Any], request_id: str) -> dict[str, Any]:
         """One event → one result; every TurnoutError becomes its status, anything else a logged 500."""
         try:
-            response = self._dispatch(from_event(event))
+            return to_result(self._dispatch(from_event(event)))
         except TurnoutError as error:
             response = error_response(error)
         except Exception:

@@ -43,10 +43,19 @@ class ReleaseHolder:
                 if self.served is None or self.served.manifest.release != pointer.release:
                     manifest = fetch(self._source, pointer, self._root, with_graph=self._with_graph)
                     folder = self._root / pointer.release
+                    before = self.served
                     self.served = open_release(folder, manifest, self._threads, with_graph=self._with_graph)
+                    if before is not None:
+                        self._forget(before)
                 self.error = None
             except ReleaseError as error:
                 self.error = error
+
+    def _forget(self, served: Served) -> None:
+        """Give back the room in /tmp; answers in flight keep the files that they have mapped."""
+        import shutil  # only when a release is replaced
+
+        shutil.rmtree(self._root / served.manifest.release, ignore_errors=True)
 
     def current(self) -> Served:
         """What is served now. Raises the ReleaseError that stands in the way when there is nothing."""

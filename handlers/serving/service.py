@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from handlers.errors import BudgetExhausted, Overloaded
+from handlers.errors import BudgetExhausted, Overloaded, PayloadTooLarge
 from handlers.protocol.constraints import parse_constraints
 from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_response
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from handlers.serving.paths import CpuPath, GpuPath
     from handlers.serving.release import Served
     from handlers.settings import Settings
+
+
+MAX_PREDICTED_MS = 28_000.0
+"""API Gateway gives up after 30 s; a batch that takes longer is refused before it is begun."""
 
 
 class Handled(NamedTuple):
@@ -126,6 +131,11 @@ class Service:
         decide_ms = (clock() - began) * 1000.0
         if not decision.admitted:
             raise refusal(decision)
+        if MAX_PREDICTED_MS < decision.predicted_ms < inf:
+            allowed = (
+                f"a batch that {decision.path} answers in {MAX_PREDICTED_MS / 1000.0:g} s; this one takes"
+            )
+            raise PayloadTooLarge("items", parsed.items, f"{allowed} {decision.predicted_ms / 1000.0:.0f} s")
         self._observer.started(decision.path, now)
         job = Job(parsed.inputs, arrays, parsed.items, arrived, request.priority.name.lower())
         answer = race.run(job, decision, opened.paths)

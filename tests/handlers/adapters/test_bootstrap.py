@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,38 @@ def test_GIVEN_a_newer_release_WHEN_refreshed_THEN_it_is_served(
     running.refresh()
 
     assert infer(running, event)[1]["model_version"] == newer
+    assert [folder.name for folder in Path(environ["TMPDIR"], "turnout").iterdir()] == [newer]
+
+
+def test_GIVEN_a_batch_whose_answer_lambda_cannot_carry_WHEN_asked_THEN_413_and_binary_works(
+    cloud: Any, environ: dict[str, str], event: Event, tiny_graph: Callable[[float], bytes]
+) -> None:
+    cloud.publish(tiny_graph(1.0))
+    running = start(environ, time.monotonic)
+    items = 100_000
+    image = {"name": "image", "datatype": "FP32", "shape": [items, 1, 2, 2], "data": [1, 0, 0, 0] * items}
+
+    status, answer = infer(running, event, {"inputs": [image], "parameters": {"latency_slo_ms": 30000}})
+
+    assert status == 413
+    assert "fewer items" in answer["error"]
+    wanted = {"name": "confidence", "parameters": {"binary_data": True}}
+    body = json.dumps({"inputs": [image], "outputs": [wanted], "parameters": {"latency_slo_ms": 30000}})
+    assert running.answer(event("POST", "/v2/models/tiny/infer", body), "id")["statusCode"] == 200
+
+
+def test_GIVEN_a_batch_that_takes_too_long_WHEN_asked_THEN_413_before_it_is_begun(
+    cloud: Any, environ: dict[str, str], event: Event, tiny_graph: Callable[[float], bytes]
+) -> None:
+    slow = {"memory_mb": 1769, "service_ms": {"p50": 9000, "p99": 9900}, "init_ms": 200, "accuracy": 0.9}
+    cloud.publish(tiny_graph(1.0), profile={"name": "tiny", "cpu": slow})
+    running = start(environ, time.monotonic)
+    image = {"name": "image", "datatype": "FP32", "shape": [4, 1, 2, 2], "data": [1, 0, 0, 0] * 4}
+
+    status, answer = infer(running, event, {"inputs": [image], "parameters": {"latency_slo_ms": 30000}})
+
+    assert status == 413
+    assert "items: 4" in answer["error"]
 
 
 @pytest.mark.parametrize(
