@@ -16,8 +16,6 @@ from handlers.errors import BuildError
 from model_build.session import open_session
 
 ISA_DOMAIN = "com.microsoft.nchwc"
-# Smaller weights load as fast from inside the file as beside it.
-EXTERNAL_FROM_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from model_build.release import Parts, Released, assemble
 from model_build.report import Story, render
 from model_build.step import Step, Work
 from model_build.trained import DistilResult, PruneResult, Trained
+from model_build.weights import Placed
 
 
 def package(
@@ -24,12 +25,13 @@ def package(
     measured: MeasureResult,
     gpu: GpuVariant,
     gated: GateResult,
+    placed: Placed,
     calibration: Calibration,
     profiled: Profiled,
     evaluated: Evaluated,
 ) -> Released:
     """The release folder, under the step's own folder until it is published."""
-    parts = Parts(exported, gated, gpu, calibration, profiled, evaluated)
+    parts = Parts(exported, gated, placed, gpu, calibration, profiled, evaluated)
     story = Story(work.recipe, teacher, student, reference, pruned, measured, parts)
     return assemble(work.recipe, work.splits, parts, render(story), work.folder / "release")
 
@@ -37,6 +39,6 @@ def package(
 PACKAGE = Step(
     "release",
     package,
-    needs=("teacher", "distil", "reference", "prune", "export", "measure", "gpu-variant", "gate",
+    needs=("teacher", "distil", "reference", "prune", "export", "measure", "gpu-variant", "gate", "weights",
            "calibrate", "profile", "evaluate"),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from model_build.gate import GateResult
 from model_build.gpu_variant import GpuVariant
 from model_build.profile import GPU_MAX_WAIT_MS, GPU_STARTUP_S, NETWORK_MS, Profiled
 from model_build.recipe import Recipe, Sample, Splits, TensorSpec
+from model_build.weights import Placed
 
 CPU_FILE, GPU_FILE, REPORT_FILE, SAMPLES_FILE = (
     "cpu/model.onnx",
@@ -39,6 +40,7 @@ class Parts:
 
     exported: ExportResult
     gated: GateResult
+    placed: Placed
     gpu: GpuVariant
     calibration: Calibration
     profiled: Profiled
@@ -58,7 +60,9 @@ def assemble(recipe: Recipe, splits: Splits, parts: Parts, report: str, folder: 
     shutil.rmtree(folder, ignore_errors=True)
     for name in (CPU_FILE, GPU_FILE):
         (folder / name).parent.mkdir(parents=True)
-    shutil.copyfile(parts.gated.chosen.candidate.path, folder / CPU_FILE)
+    shutil.copyfile(parts.placed.graph, folder / CPU_FILE)
+    if parts.placed.data is not None:
+        shutil.copyfile(parts.placed.data, folder / f"{CPU_FILE}.data")
     shutil.copyfile(parts.gpu.path, folder / GPU_FILE)
     (folder / REPORT_FILE).write_text(report, encoding="utf-8")
     (folder / SAMPLES_FILE).write_bytes(manifests.canonical(samples_document(recipe.inputs, splits.samples)))
@@ -103,7 +107,7 @@ def document(recipe: Recipe, parts: Parts, files: dict[str, Any]) -> dict[str, A
                 "opset": graph.exported.opset,
                 "ort_min": ".".join(version("onnxruntime").split(".")[:2]) + ".0",
                 "accuracy": evaluated.cpu,
-                "size_bytes": chosen.candidate.size_bytes,
+                "size_bytes": parts.placed.size_bytes,
                 "temperature": calibration.temperature,
                 "load_optimisation": chosen.load_optimisation,
                 "exporter": graph.exported.exporter,

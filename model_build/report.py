@@ -255,6 +255,7 @@ def _checks(story: Story) -> str:
     rows = [("export parity", words)]
     rows += [("exporter rejected", text) for text in exported.rejected]
     rows += [(f"ISA parity, {r.cpu}", f"{r.status}: {r.detail}") for r in parts.gated.isa.results]
+    rows += [("weights", _placed(story))]
     rows += [(f"gate, {v.name}", "; ".join(v.failures) or "passed") for v in parts.gated.verdicts]
     if cascade is not None:
         promise = f"P(excess error ≤ {cascade.epsilon:g}) ≥ {1 - cascade.delta:g}"
@@ -272,6 +273,14 @@ def _checks(story: Story) -> str:
         rows.append(("calibration", words))
     note = "What was checked before this release was made."
     return page.card("Checks", note, page.table(("check", "result"), rows, words=1))
+
+
+def _placed(story: Story) -> str:
+    placed = story.parts.placed
+    if placed.inside_ms is None or placed.beside_ms is None:
+        return "inside the file: too small to gain from mapping"
+    where = "inside the file" if placed.data is None else "beside the file, mapped into memory"
+    return f"{where}: opens in {placed.inside_ms:.1f} ms inside, {placed.beside_ms:.1f} ms beside"
 
 
 def _footer(story: Story) -> str:

@@ -13,9 +13,10 @@ from model_build.profile import PROFILE
 from model_build.prune import PRUNE
 from model_build.step import Step
 from model_build.train import REFERENCE, STUDENT, TEACHER
+from model_build.weights import WEIGHTS
 
 TRAINING: tuple[Step, ...] = (TEACHER, STUDENT, REFERENCE, DISTIL, PRUNE)
 COMPRESSION: tuple[Step, ...] = (
-    GPU_VARIANT, EXPORT, QUANTISE, OPTIMISE, MEASURE, GATE, CALIBRATE, PROFILE, EVALUATE, PACKAGE,
+    GPU_VARIANT, EXPORT, QUANTISE, OPTIMISE, MEASURE, GATE, WEIGHTS, CALIBRATE, PROFILE, EVALUATE, PACKAGE,
 )  # fmt: skip
 STEPS: tuple[Step, ...] = (*TRAINING, *COMPRESSION)

@@ -57,8 +57,8 @@ def splits(task: str) -> Splits:
     classes = task == "classification"
     labels = [("no", "yes")[t] if classes else tuple(t.tolist()) for t in test.targets[:10]]
     samples = tuple(Sample((test.tensors[0][row],), label) for row, label in enumerate(labels))
-    parts = {name: split(rows, seed, task) for name, rows, seed in (
-        ("train", 400, 0), ("validation", 100, 1), ("calibration", 64, 2), ("threshold", 300, 3))}  # fmt: skip
+    sizes = {"train": 400, "validation": 100, "calibration": 64, "threshold": 300}
+    parts = {name: split(rows, seed, task) for seed, (name, rows) in enumerate(sizes.items())}
     return Splits(**parts, test=test, samples=samples)
 
 
