@@ -128,10 +128,9 @@ class Pool:
         if sandbox in self._sandboxes:
             self._sandboxes.discard(sandbox)
             self.size -= 1
-        if sandbox.alive:
-            task = asyncio.create_task(sandbox.stop())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.create_task(sandbox.stop())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def reap(self, now_s: float) -> None:
         """Stops sandboxes that nobody has used for KEEP_ALIVE_S."""
@@ -150,7 +149,8 @@ class Pool:
     async def kill(self) -> None:
         """Ends every sandbox at once."""
         self._closed = True
-        await asyncio.gather(*(sandbox.stop() for sandbox in list(self._sandboxes)), return_exceptions=True)
+        stopping = [sandbox.stop() for sandbox in self._sandboxes]
+        await asyncio.gather(*stopping, *self._tasks, return_exceptions=True)
 
 
 class FunctionHost:
