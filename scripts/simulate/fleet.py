@@ -165,6 +165,11 @@ class Fleet:
     def _start(self, instance: Instance, now: float) -> None:
         waiting = instance.waiting
         soonest = now + self._batch_s[1]
+        if len(waiting) == 1 and waiting[0][1] >= soonest:
+            instance.running, instance.waiting, instance.timer = [waiting[0][0]], [], -1.0
+            instance.busy_s = soonest
+            self._schedule(soonest, BATCH_DONE, instance)
+            return
         late = [one for one, deadline in waiting if deadline < soonest]
         if late:
             self.dropped += late

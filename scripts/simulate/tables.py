@@ -25,13 +25,13 @@ TRACES = {
     "mooncake": "mooncake_2024/conversation_trace.jsonl.gz",
     "azure functions": "azure_functions_2019/invocations_per_minute.csv.gz",
 }
-# Full scale, where the GPU just pays, and where it clearly does. A whole day of the functions trace is
-# replayed up to the scale at which it has some millions of requests.
+# Full scale, where the GPU just pays, and where it clearly does. A day of the functions trace is replayed at
+# scales that leave about a million requests.
 SCALES: dict[str, dict[str, tuple[float, ...]]] = {
-    "azure conv": {"heavy": (0.1, 1, 10), "medium": (1, 10, 30), "quality": (0.3, 1, 10), "light": (1, 30)},
-    "azure code": {"heavy": (1, 10), "medium": (1, 30), "quality": (1, 10), "light": (1, 30)},
-    "mooncake": {"heavy": (1, 10), "medium": (1, 30), "quality": (1, 10), "light": (1, 30)},
-    "azure functions": {"heavy": (0.1,), "medium": (0.1, 0.3), "quality": (0.1,), "light": (0.1,)},
+    "azure conv": {"heavy": (1, 10), "medium": (1, 20), "quality": (1, 10), "light": (1, 10)},
+    "azure code": {"heavy": (1, 10), "medium": (1, 10), "quality": (1, 3), "light": (1,)},
+    "mooncake": {"heavy": (1, 10), "medium": (1, 10), "quality": (1, 3), "light": (1,)},
+    "azure functions": {"heavy": (0.03,), "medium": (0.1,), "quality": (0.03,), "light": (0.03,)},
 }
 COLUMNS = [name for name in NAMES if name != "turnout"]
 
