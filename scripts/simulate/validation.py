@@ -1,7 +1,7 @@
 """The planner against reality: drive a running API with a trace at real speed, and predict the same trace.
 
 Compared are path shares, percentiles of the handler's own latency, and what the requests cost (the handler
-counts each with the deployed prices). The endpoint's rent is no part of it: who pays for instances is the scaler.
+counts each with the deployed prices). The rent of the endpoint is left out: that is the scaler's.
 """
 
 from __future__ import annotations

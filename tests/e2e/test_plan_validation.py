@@ -1,6 +1,6 @@
 """The planner against the laptop cloud: the same short trace, driven at real speed and predicted.
 
-Tolerances: path shares within 0.1, attainment within 0.03, USD per request within 25 %, latency p50 within 15 ms
+Tolerances: path shares within 0.1, attainment within 0.03, USD per request within 25 %, p50 within 15 ms
 and p95 within 60 ms. The laptop has a handler, and a machine shared with other work; the simulator neither.
 """
 
@@ -12,8 +12,7 @@ from scripts.local.client import ask, sample
 from scripts.simulate.released import from_release
 from scripts.simulate.synthetic import generate
 from scripts.simulate.validation import drive, fixed_design, predict
-
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
