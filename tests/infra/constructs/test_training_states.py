@@ -64,7 +64,7 @@ def runnable(machine: dict[str, Any]) -> dict[str, Any]:
                 **state,
                 "Resource": "arn:aws:states:::aws-sdk:codebuild:startBuild",
                 "Parameters": lower_first(state["Parameters"]),
-                "ResultSelector": {"build.$": "$"},
+                "ResultSelector": {"build.$": "$.build.id"},
             }
     for state in states.values():
         for retry in state.get("Retry", []):
