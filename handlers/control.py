@@ -188,7 +188,7 @@ def aws_ports(environ: Mapping[str, str]) -> Ports:
     from botocore.config import Config
 
     config = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 3, "mode": "standard"})
-    client = cache(lambda service: boto3.client(service, config=config))
+    client = cache(lambda service: boto3.client(service, region_name=environ["AWS_REGION"], config=config))
     signed = SignedHttp(environ["AWS_REGION"], environ)
 
     def metrics(controlled: Controlled, now: float) -> EndpointMetrics | None:
