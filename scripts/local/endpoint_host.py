@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,14 @@ class Fleet:
         self.reported: int | None = None
         self.invocations = 0
         self.no_capacity = 0
+        self.instance_s = 0.0
+        self._counted_s = time.monotonic()
+
+    def count_time(self) -> None:
+        """Adds what has been rented since the last call: starting instances are paid for too."""
+        now = time.monotonic()
+        self.instance_s += len(self.processes) * (now - self._counted_s)
+        self._counted_s = now
 
     @property
     def ready(self) -> list[GpuProcess]:
@@ -80,6 +89,7 @@ class EndpointHost:
             await asyncio.gather(*(process.stop() for process in self.fleets.pop(name).processes))
 
     async def _scale(self, fleet: Fleet) -> None:
+        fleet.count_time()
         for process in [p for p in fleet.processes if not p.alive]:
             log.warning("%s: process %s ended, see %s", fleet.variant.name, process.pid, process.log)
             fleet.processes.remove(process)
@@ -159,6 +169,7 @@ class EndpointHost:
                 "starting": len(f.processes) - len(f.ready),
                 "invocations": f.invocations,
                 "no_capacity": f.no_capacity,
+                "instance_s": round(f.instance_s, 1),
                 "pids": [p.pid for p in f.processes],
                 "outstanding": sum(p.outstanding for p in f.processes),
             }

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 STOP_S = 12.0
+CHILDREN = ("awslambdaric", "model_build.gpu_server")
+"""What the cloud's process starts in its own group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +73,39 @@ def forget(home: Path) -> None:
 
 
 def stop(processes: Sequence[ProcessRecord]) -> None:
-    """Ends the processes and whatever is left of their groups."""
-    groups = [process.pid for process in processes if process.alive]
-    for group in groups:
-        signal_group(group, signal.SIGTERM, leader_only=True)
+    """Ends the processes and whatever they started; another program under a reused pid is left alone."""
+    leaders = [process.pid for process in processes if process.alive]
+    for leader in leaders:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGTERM)
     limit = time.monotonic() + STOP_S
     while time.monotonic() < limit and any(process.alive for process in processes):
-        reap(groups)
+        reap(leaders)
         time.sleep(0.05)
-    for group in [process.pid for process in processes]:
-        signal_group(group, signal.SIGKILL)
-    reap(groups)
+    for process in processes:
+        for pid in members(process.pid, (process.command, *CHILDREN)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    reap(leaders)
 
 
-def signal_group(group: int, number: signal.Signals, *, leader_only: bool = False) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if leader_only:
-            os.kill(group, number)
-        else:
-            os.killpg(group, number)
+def members(group: int, commands: Sequence[str]) -> list[int]:
+    """The processes of a group that run one of `commands`, also when its leader is gone."""
+    found = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")] or listed_pids()
+    return [pid for pid in found if group_of(pid) == group and any(c in command_line(pid) for c in commands)]
+
+
+def listed_pids() -> list[int]:
+    """Where there is no /proc."""
+    told = subprocess.run(["ps", "-axo", "pid="], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in told.split()]
+
+
+def group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
 
 
 def reap(pids: Sequence[int]) -> None:
