@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     attainment: float
     economics: Mapping[str, Any]
     budget: Mapping[str, Any]
+    routing: Mapping[str, Any]
     region: str
     function_name: str
     memory_mb: int
@@ -68,6 +69,7 @@ class Settings(NamedTuple):
             attainment=_number(environ, "TURNOUT_ATTAINMENT", 0.0, 1.0, "0.99", open_end=True),
             economics=_object(environ, "TURNOUT_ECONOMICS"),
             budget=_object(environ, "TURNOUT_BUDGET", "{}"),
+            routing=_object(environ, "TURNOUT_ROUTING", "{}"),
             region=_text(environ, "AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1")),
             function_name=_text(environ, "AWS_LAMBDA_FUNCTION_NAME", "turnout"),
             log_share=_number(environ, "TURNOUT_LOG_SHARE", -1e-9, 1.0, "1"),

@@ -89,6 +89,17 @@ class Budget(Section):
     ] = None
 
 
+class Routing(Section):
+    """What may be turned of a model's router; `handlers.routing.knobs` says what each does."""
+
+    explore_share: Annotated[float, Field(ge=0, le=0.1, description="a share from 0 to 0.1")] = 0.01
+    shadow_share: Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")] = 0.0
+    static_gpu_share: Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")] = 0.5
+    breaker_window_s: Annotated[float, Field(gt=0, le=3600, description="seconds above 0, at most 3600")] = (
+        30.0
+    )
+
+
 class Training(Section):
     """How a model is trained on SageMaker; instance types are tried in order when capacity lacks."""
 
@@ -134,6 +145,7 @@ class Model(Section):
     reserved_concurrency: Annotated[int | None, _whole(1, 1000, "concurrent requests")] = None
     gpu: Annotated[Gpu | None, Field(description="a table with instance_type, or absent for CPU only")] = None
     budget: Annotated[Budget | None, Field(description="a table with usd and window, or absent")] = None
+    routing: Annotated[Routing, Field(description="a table of the router's shares")] = Routing()
     training: Annotated[Training, Field(description="a table of training settings")] = Training()
 
     @model_validator(mode="after")
@@ -171,7 +183,7 @@ class Stage(Section):
     architecture: Literal["arm64", "x86_64", "host"] = "arm64"
     auth: Literal["iam", "jwt", "none"] = "iam"
     jwt: Annotated[Jwt | None, Field(description="a table with issuer and audience")] = None
-    api: Literal["http", "rest"] = "http"
+    api: Literal["http"] = "http"
     domain: Annotated[Domain | None, Field(description="a table with name and certificate_arn")] = None
     cors_origins: Annotated[tuple[str, ...], Field(strict=False, description="a list of origins")] = ()
     throttle_rps: Annotated[int, _whole(1, 10000, "requests a second")] = 100
@@ -191,8 +203,6 @@ class Stage(Section):
             raise refuse("auth", "none", "iam or jwt while production is true (its default)")
         if self.auth == "jwt" and self.jwt is None:
             raise refuse("jwt", None, "a table with issuer and audience, because auth is jwt")
-        if self.auth == "jwt" and self.api == "rest":
-            raise refuse("auth", "jwt", "iam with api rest; JWT authorisers exist on HTTP APIs only")
         return self
 
 

@@ -79,6 +79,8 @@ def function_environment(deployment: Deployment, name: str, role: str, bucket: s
         "TURNOUT_MODEL_FUNCTION": f"{names.function(name)}:{ALIAS}" if role == "front" else "",
         **_tools(f"turnout-{name}"),
     }
+    if model.routing.model_fields_set:
+        environment["TURNOUT_ROUTING"] = _compact(model.routing.model_dump())
     if model.budget:
         environment["TURNOUT_BUDGET"] = _compact(model.budget.model_dump())
     return environment
@@ -117,6 +119,7 @@ def _controlled(deployment: Deployment, name: str) -> dict[str, Any]:
         "max_instances": gpu.max_instances if gpu else 0,
         "scaling": gpu.scaling if gpu else "economic",
         "budget": model.budget.model_dump() if model.budget else None,
+        "routing": model.routing.model_dump(),
     }
 
 

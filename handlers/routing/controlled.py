@@ -10,6 +10,7 @@ from typing import Any
 from handlers.errors import InvalidConfig
 
 from .economics import Economics
+from .knobs import DEFAULT_KNOBS, Knobs
 from .snapshot import POLICIES
 
 TOPOLOGIES = ("colocated", "split", "auto")
@@ -35,6 +36,7 @@ class Controlled:
     min_instances: int
     max_instances: int
     economic: bool
+    knobs: Knobs = DEFAULT_KNOBS
 
 
 def read_models(raw: str) -> tuple[Controlled, ...]:
@@ -72,6 +74,7 @@ def _read(entry: Mapping[str, Any]) -> Controlled:
         min_instances=low,
         max_instances=high,
         economic=entry.get("scaling", "economic") == "economic",
+        knobs=Knobs.parse(entry.get("routing") or {}),
     )
 
 

@@ -185,6 +185,7 @@ def _snapshot(
         topology=state.route.topology,
         policy=controlled.policy,
         cascade=cascade,
+        knobs=controlled.knobs,
         now=now,
         ttl_s=SNAPSHOT_TTL_S,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from handlers.errors import InvalidInput
 
 from .economics import Economics
+from .knobs import DEFAULT_KNOBS, Knobs
 from .latency import BatchTable, Quantiles
 from .profile import GpuProfile, Profile
 
@@ -134,6 +135,7 @@ class Snapshot:
         topology: Topology = Topology.COLOCATED,
         policy: str = "turnout",
         cascade: Cascade | None = None,
+        knobs: Knobs = DEFAULT_KNOBS,
         gpu_ready: int = 0,
         gpu_starting: int = 0,
         now: float = 0.0,
@@ -161,6 +163,9 @@ class Snapshot:
             cascade=cascade,
             cpu_accuracy=profile.cpu.accuracy,
             gpu_accuracy=profile.cpu.accuracy if gpu is None else gpu.accuracy,
+            explore_share=knobs.explore_share,
+            shadow_share=knobs.shadow_share,
+            static_gpu_share=knobs.static_gpu_share,
         )
 
 

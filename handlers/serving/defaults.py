@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from handlers.routing.knobs import Knobs
 from handlers.routing.types import Cascade, CurvePoint, Snapshot, Topology
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def default_snapshot(served: Served, settings: Settings, economics: Economics) -
         topology=Topology.SPLIT if settings.role == "front" else Topology.COLOCATED,
         policy=settings.policy,
         cascade=_cascade(served),
+        knobs=Knobs.parse(settings.routing),
         gpu_ready=1 if has_gpu else 0,
     )
 

@@ -11,7 +11,9 @@ from handlers.errors import BudgetExhausted, Overloaded, PayloadTooLarge
 from handlers.protocol.constraints import parse_constraints
 from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_response
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
+from handlers.routing.breaker import BreakerSettings
 from handlers.routing.codec import usable
+from handlers.routing.knobs import Knobs
 from handlers.routing.observe import Observer, Outcome
 from handlers.routing.policy import decide
 from handlers.routing.types import Decision, Economics, Reason, Request, Snapshot
@@ -92,7 +94,8 @@ class Service:
         self.settings = settings
         self.holder = holder
         self._ports = ports
-        self._observer = Observer(front=settings.role == "front")
+        breaker = BreakerSettings(window_s=Knobs.parse(settings.routing).breaker_window_s)
+        self._observer = Observer(breaker, front=settings.role == "front")
         self._economics = Economics.parse(settings.economics)
         self._open: Open | None = None
         self._answered = 0

@@ -1,0 +1,40 @@
+"""Given what an owner turned, when it is read, then it holds in the snapshot, and nonsense is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers.errors import InvalidConfig
+from handlers.routing.knobs import Knobs
+from handlers.routing.policy import decide
+from handlers.routing.types import Local, Path
+
+from .builders import request, snapshot
+
+
+def test_a_shadow_share_marks_that_share_of_the_cpus_answers() -> None:
+    made = snapshot(knobs=Knobs.parse({"shadow_share": 0.2, "explore_share": 0.0}), gpu_ready=0)
+    shadows = [decide(request(draw=i / 5_000.0), made, Local(), 0.0).shadow for i in range(5_000)]
+    assert sum(shadows) / 5_000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_static_share_goes_to_the_gpu() -> None:
+    made = snapshot(knobs=Knobs.parse({"static_gpu_share": 0.3}), gpu_ready=1, policy="static_split")
+    paths = [decide(request(draw=i / 1_000.0), made, Local(), 0.0).path for i in range(1_000)]
+    assert paths.count(Path.GPU) == 300
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shadow_share", 1.1),
+        ("explore_share", 0.5),
+        ("breaker_window_s", 0),
+        ("static_gpu_share", float("nan")),
+        ("shadow_share", "much"),
+        ("luck", 1),
+    ],
+)
+def test_what_makes_no_sense_is_named(name: str, value: object) -> None:
+    with pytest.raises(InvalidConfig, match=name):
+        Knobs.parse({name: value})
