@@ -25,6 +25,7 @@ class Runtime(BaseHTTPRequestHandler):
     """Answers InvokeEndpoint as `mode` says; every item is classified as blue, which the CPU never says."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer: Nagle's algorithm would make every call 40 ms late
     mode: str
     seen: list[dict[str, Any]]
 
@@ -63,6 +64,7 @@ class Runtime(BaseHTTPRequestHandler):
         self.end_headers()
         for _ in range(20):
             self.wfile.write(b"x")
+            self.wfile.flush()
             time.sleep(0.05)
         self.close_connection = True
 
@@ -118,6 +120,7 @@ class Runtime(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Keep quiet."""
