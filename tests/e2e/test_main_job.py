@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from tritonclient import http as triton
 
+from scripts.local.moto_gaps import GAPS
 from tests.e2e.conftest import Project, client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -64,6 +65,13 @@ def test_the_demo_says_what_to_try_and_what_each_answered(demo: subprocess.Compl
     assert "with Python:" in demo.stdout
     assert demo.stdout.count("cheapest_feasible") >= 2
     assert "cdk deploy" in demo.stderr
+
+
+def test_what_aws_skipped_is_what_the_list_of_gaps_says(running: Project) -> None:
+    with urllib.request.urlopen(running.json("status")["aws"] + "/turnout/deployment") as answer:
+        told = json.load(answer)
+    assert told["failed"] == []
+    assert set(told["skipped"]) == set(GAPS)
 
 
 def test_a_second_demo_is_quick(running: Project) -> None:
