@@ -26,9 +26,15 @@ def _source(stack: cdk.Stack, source: assets.Asset) -> iam.PolicyStatement:
     )
 
 
-def image_grants(stack: cdk.Stack, repository_arn: str, source: assets.Asset) -> list[iam.PolicyStatement]:
-    """The image builder: read the sources, push to its one repository."""
+def image_grants(
+    stack: cdk.Stack, repository_arn: str, base_uri: str, source: assets.Asset
+) -> list[iam.PolicyStatement]:
+    """The image builder: read the sources, pull the base image, push to its one repository."""
+    registry, _, path = base_uri.partition("/")
+    account, region = registry.split(".")[0], registry.split(".")[3]
+    base = f"arn:{stack.partition}:ecr:{region}:{account}:repository/{path.partition(':')[0]}"
     return [
+        iam.PolicyStatement(sid="PullBase", actions=PULL, resources=[base]),
         _source(stack, source),
         _login(),
         iam.PolicyStatement(sid="PushImage", actions=[*PULL, *PUSH], resources=[repository_arn]),

@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.config import Stage
+from infra.config import Domain, Stage
 from infra.constructs.function import RETENTION
 from infra.names import API_STAGE, route_variable
 
@@ -72,7 +72,29 @@ class HttpApi(Construct):
         for key in ("GET /v2", "GET /v2/health/{proxy+}", "ANY /v2/models/{proxy+}"):
             self._route(key, first)
         self.stage = self._stage(name, targets)
+        if settings.domain:
+            self._name(settings.domain)
         self.url = f"https://{self.api.ref}.execute-api.{cdk.Stack.of(self).region}.{cdk.Aws.URL_SUFFIX}"
+
+    def _name(self, domain: Domain) -> None:
+        """The API under its own name; point a DNS alias at the output of the stack."""
+        named = apigw.CfnDomainName(
+            self,
+            "Domain",
+            domain_name=domain.name,
+            domain_name_configurations=[
+                apigw.CfnDomainName.DomainNameConfigurationProperty(
+                    certificate_arn=domain.certificate_arn,
+                    endpoint_type="REGIONAL",
+                    security_policy="TLS_1_2",
+                )
+            ],
+        )
+        mapping = apigw.CfnApiMapping(
+            self, "Mapping", api_id=self.api.ref, domain_name=named.ref, stage=self.stage.ref
+        )
+        mapping.add_resource_dependency(self.stage)
+        cdk.CfnOutput(self, "DnsAlias", value=named.attr_regional_domain_name)
 
     def _cors(self) -> apigw.CfnApi.CorsProperty | None:
         origins = list(self._settings.cors_origins)

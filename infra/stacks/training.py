@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -11,9 +12,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
+from infra import base_images
 from infra.constructs.builder import NOT_SOURCE, Builder
 from infra.constructs.builder_grants import build_grants, image_grants, trainer_grants
-from infra.constructs.gpu_image import image_tag, image_uri
+from infra.constructs.gpu_image import image_uri
 from infra.constructs.training_machine import TrainingMachine
 from infra.constructs.training_states import TrainingNames
 from infra.deployment import Deployment
@@ -25,8 +27,17 @@ BUILD = {
     "build": ['python -m scripts.remote_build "$TURNOUT_COMMAND"'],
 }
 IMAGE = {
-    "pre_build": ['aws ecr get-login-password | docker login --username AWS --password-stdin "$REGISTRY"'],
-    "build": ['docker build -f model_build/gpu_server/Dockerfile -t "$IMAGE" .', 'docker push "$IMAGE"'],
+    "pre_build": [
+        f'aws ecr get-login-password | docker login --username AWS --password-stdin "${registry}"'
+        for registry in ("REGISTRY", "BASE_REGISTRY")
+    ],
+    "build": [
+        f'docker build --build-arg BASE_IMAGE -f {dockerfile} -t "${image}" . && docker push "${image}"'
+        for dockerfile, image in (
+            ("model_build/gpu_server/Dockerfile", "SERVING_IMAGE"),
+            ("infra/images/training.Dockerfile", "TRAINING_IMAGE"),
+        )
+    ],
 }
 
 
@@ -64,7 +75,7 @@ class TrainingStack(cdk.Stack):
             stage=deployment.stage,
             model=model,
             recipe=deployment.models[model].recipe,
-            image=image_uri(self, deployment),
+            image=image_uri(self, deployment, "training"),
             role_arn=trainer.role_arn,
             bucket=names.bucket(self.account),
             builder=names.builder,
@@ -87,7 +98,12 @@ class TrainingStack(cdk.Stack):
             empty_on_delete=None,
             removal_policy=cdk.RemovalPolicy.RETAIN if production else cdk.RemovalPolicy.DESTROY,
         )
-        uri = image_uri(self, deployment)
+        base = base_images.base_image()
+        notice = base_images.warning(base, datetime.now(tz=UTC).date())
+        if notice:
+            cdk.Annotations.of(self).add_warning_v2("turnout:baseImage", notice)
+        base_uri = base_images.uri(base, deployment.settings.region)
+        serving, training = (image_uri(self, deployment, kind) for kind in ("serving", "training"))
         builder = Builder(
             self,
             "ImageBuilder",
@@ -97,11 +113,17 @@ class TrainingStack(cdk.Stack):
             image=codebuild.LinuxBuildImage.AMAZON_LINUX_2_5,
             compute=codebuild.ComputeType.LARGE,
             phases=IMAGE,
-            environment={"IMAGE": uri, "REGISTRY": uri.split("/")[0], "TAG": image_tag()},
+            environment={
+                "SERVING_IMAGE": serving,
+                "TRAINING_IMAGE": training,
+                "REGISTRY": serving.split("/")[0],
+                "BASE_IMAGE": base_uri,
+                "BASE_REGISTRY": base_uri.split("/")[0],
+            },
             timeout_minutes=60,
             privileged=True,
         )
-        for statement in image_grants(self, repository.repository_arn, source):
+        for statement in image_grants(self, repository.repository_arn, base_uri, source):
             builder.role.add_to_policy(statement)
         cdk.CfnOutput(
             self,

@@ -108,12 +108,6 @@ def test_a_gpu_policy_needs_a_gpu():
         config.parse(text)
 
 
-def test_rest_has_no_jwt():
-    jwt = 'auth = "jwt"\napi = "rest"\njwt = {issuer = "https://id.example", audience = ["turnout"]}'
-    with pytest.raises(InvalidConfig, match="JWT authorisers exist on HTTP APIs only"):
-        config.parse(edited('auth = "none"', jwt))
-
-
 def test_a_file_that_is_not_toml():
     with pytest.raises(InvalidConfig, match="valid TOML"):
         config.parse("[models")

@@ -1,0 +1,16 @@
+# The container of the training job. Built by CodeBuild from the repository's root, beside the GPU server's.
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+
+ENV PYTHONUNBUFFERED=1 PYTHONPATH=/opt/turnout
+WORKDIR /opt/turnout
+
+COPY constraints.txt ./
+RUN python -m pip install --no-cache-dir --constraint constraints.txt \
+    numpy onnx onnxruntime onnxscript pydantic rich scikit-learn torch-pruning typer
+
+COPY handlers ./handlers
+COPY model_build ./model_build
+COPY scripts/__init__.py scripts/progress.py ./scripts/
+
+ENTRYPOINT ["python", "-m", "model_build.remote"]
