@@ -131,7 +131,7 @@ def component(copies: int) -> dict[str, Any]:
     return {
         "Model": {
             "Type": "AWS::SageMaker::Model",
-            "Properties": {"ModelName": "m", "ExecutionRoleArn": "arn:aws:iam::1:role/r", "PrimaryContainer": IMAGE},
+            "Properties": {"ModelName": "m", "ExecutionRoleArn": "arn", "PrimaryContainer": IMAGE},
         },
         "Config": {
             "Type": "AWS::SageMaker::EndpointConfig",
