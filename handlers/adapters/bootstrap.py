@@ -5,6 +5,7 @@ The pointer and the release come over the network while numpy and ONNX Runtime a
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -127,6 +128,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
         gpu = service.prepare().gpu
         if isinstance(gpu, EventualGpu):
             gpu.warm().result()
+    gc.freeze()  # what init made lives as long as the sandbox: no request should pay for searching it
     return running
 
 
@@ -145,13 +147,15 @@ def _endpoint(settings: Settings, served: Served) -> GpuPath:
     from handlers.adapters.endpoint import GpuEndpoint
 
     manifest = served.manifest
-    return GpuEndpoint(
+    client = GpuEndpoint(
         settings.region,
         settings.endpoint,
         settings.inference_component,
         manifest.tensors,
         manifest.graph_output,
     )
+    gc.freeze()  # nor for searching what boto3 made
+    return client
 
 
 def _log_start(logger: Logger, holder: ReleaseHolder, settings: Settings) -> None:
