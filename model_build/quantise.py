@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -70,56 +71,44 @@ class Quantised:
 
 def schemes(graph: Path) -> tuple[Scheme, ...]:
     """The candidates worth trying for this graph, by the operators it holds, the boldest first."""
-    nodes = _weighted_nodes(onnx.load(str(graph)))
+    nodes = _weighted_nodes(_folded(graph))
     kinds = {kind for kind, _name in nodes}
     convolutions = [name for kind, name in nodes if kind in CONVOLUTIONS]
     # The dynamic quantiser turns a Gemm into a MatMul first, so either means both.
-    linear = frozenset(kinds & RECURRENT) | (PRODUCTS if kinds & PRODUCTS else frozenset())
-    tables = frozenset(kinds & {"Gather"})
+    products = PRODUCTS if kinds & PRODUCTS else frozenset()
+    recurrent, tables = frozenset(kinds & RECURRENT), frozenset(kinds & {"Gather"})
+    linear = products | recurrent
+    head = nodes[-1][1] if nodes else ""
+    every, carried = CONVOLUTIONS | PRODUCTS | CARRIERS, CONVOLUTIONS | CARRIERS
     found: list[Scheme] = []
-    if convolutions:
-        every = CONVOLUTIONS | PRODUCTS | CARRIERS
-        found.append(Scheme("int8-static", "all layers static", static=every))
-        found.append(
-            Scheme(
-                "int8-static-percentile",
-                "all layers static, ranges at the 99.99th percentile",
-                static=every,
-                method="percentile",
-            )
-        )
-        if linear:
-            found.append(
-                Scheme(
-                    "int8-mixed",
-                    "convolutions static, products dynamic",
-                    static=CONVOLUTIONS | CARRIERS,
-                    dynamic=linear | tables,
-                )
-            )
-        if len(convolutions) > 1:
-            found.append(
-                Scheme(
-                    "int8-static-inner",
-                    "all but the first convolution and the head static",
-                    static=every,
-                    spared=(convolutions[0], nodes[-1][1]),
-                )
-            )
-    elif linear:
+    if convolutions and not recurrent:
+        found.append(Scheme("int8-static", "all layers static", every))
+        words = "all layers static, ranges at the 99.99th percentile"
+        found.append(Scheme("int8-static-percentile", words, every, method="percentile"))
+    if convolutions and linear:
+        words = "convolutions static, products dynamic"
+        found.append(Scheme("int8-mixed", words, carried, linear | tables))
+    if len(convolutions) > 1 and not recurrent:
+        words = "all but the first convolution and the head static"
+        found.append(Scheme("int8-static-inner", words, every, spared=(convolutions[0], head)))
+    if linear:
         found.append(Scheme("int8-dynamic", "products and tables dynamic", dynamic=linear | tables))
-        if len(nodes) > 1:
-            found.append(
-                Scheme(
-                    "int8-dynamic-inner",
-                    "all but the head dynamic",
-                    dynamic=linear | tables,
-                    spared=(nodes[-1][1],),
-                )
-            )
-        if tables:
-            found.append(Scheme("int8-products", "products dynamic, tables float", dynamic=linear))
+        if len(nodes) > len(convolutions) + 1:
+            words = "all products but the head dynamic"
+            found.append(Scheme("int8-dynamic-inner", words, dynamic=linear | tables, spared=(head,)))
+    if linear and tables:
+        found.append(Scheme("int8-products", "products dynamic, tables float", dynamic=linear))
+    if recurrent and products:
+        found.append(Scheme("int8-recurrent", "just the recurrent layers, dynamic", dynamic=recurrent))
     return tuple(found)
+
+
+def _folded(graph: Path) -> onnx.ModelProto:
+    """The graph as the quantiser will see it: an exporter may leave a layer's weights in pieces."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+        return onnx.load(str(prepared))
 
 
 def quantise(
@@ -147,7 +136,8 @@ def quantise(
                     str(dynamic_input),
                     str(path),
                     op_types_to_quantize=sorted(scheme.dynamic),
-                    nodes_to_exclude=list(scheme.spared),
+                    # A Gemm has become a MatMul of this name by then.
+                    nodes_to_exclude=[*scheme.spared, *(f"{name}_MatMul" for name in scheme.spared)],
                     weight_type=QuantType.QInt8,
                     per_channel=True,
                     reduce_range=reduce_range,

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from handlers.errors import BuildError
-from model_build.export import export_torchscript
+from model_build.export import export_dynamo, export_torchscript
 from model_build.quantise import Scheme, quantise, schemes
 from model_build.recipe import TensorSpec
 from model_build.session import outputs_of
@@ -59,6 +59,7 @@ def test_convolutions_are_static_and_products_dynamic(cnn, tmp_path: Path) -> No
     graph, rows = cnn
     found = {scheme.name: scheme for scheme in schemes(graph)}
     assert "Conv" not in set().union(*(scheme.dynamic for scheme in found.values()))
+    assert "MatMul" not in found["int8-mixed"].static
     done = quantise(graph, found["int8-mixed"], rows, tmp_path / "q.onnx")
     kinds = {node.op_type for node in onnx.load(str(done.path)).graph.node}
     assert "ConvInteger" not in kinds
@@ -95,10 +96,30 @@ def test_weights_use_seven_bits_so_that_avx2_does_not_saturate(which, request, t
         assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) <= 64
 
 
+def test_an_lstm_that_the_newer_exporter_leaves_in_pieces_is_found(tmp_path: Path) -> None:
+    # Given a graph whose LSTM weights are put together from slices at run time
+    rows = torch.randint(0, 50, (64, 12))
+    export_dynamo(
+        Encoder().eval(), (rows,), (TensorSpec("ids", "INT64", (-1, 12)),), "logits", tmp_path / "d.onnx"
+    )
+    # When it is quantised
+    found = schemes(tmp_path / "d.onnx")
+    done = quantise(tmp_path / "d.onnx", found[0], [rows.numpy()], tmp_path / "q.onnx")
+    # Then the LSTM computes in int8
+    assert done.operators["LSTM"] == 1
+    assert "int8-recurrent" in {scheme.name for scheme in found}
+
+
 def test_spared_nodes_stay_float(cnn, tmp_path: Path) -> None:
     graph, rows = cnn
     inner = next(scheme for scheme in schemes(graph) if scheme.name == "int8-static-inner")
     assert quantise(graph, inner, rows, tmp_path / "q.onnx").operators == {"Conv": 1}
+
+
+def test_a_spared_head_stays_float_though_it_changes_its_name(encoder, tmp_path: Path) -> None:
+    graph, rows = encoder
+    inner = next(scheme for scheme in schemes(graph) if scheme.name == "int8-dynamic-inner")
+    assert quantise(graph, inner, rows, tmp_path / "q.onnx").operators == {"LSTM": 1}
 
 
 def test_refuses_static_ranges_without_examples(cnn, tmp_path: Path) -> None:
