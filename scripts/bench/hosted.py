@@ -26,6 +26,8 @@ from scripts.local.sandbox import InitFailed, Sandbox
 
 ROUNDS = 20
 CALLS_A_ROUND = 100
+SINGLE = {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
+CPU = {"path": "cpu", "latency_slo_ms": 1000}
 
 ECHO = """
 def handler(event, context):
@@ -88,7 +90,7 @@ class Bench:
         """A bare script with the package, and nothing else, to import from."""
         return subprocess.Popen(
             [sys.executable, "-S", "-c", code, json.dumps(model)],
-            env={"PYTHONPATH": str(self.package), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={"PYTHONPATH": str(self.package), **SINGLE},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -112,9 +114,9 @@ def model_settings(release: Path, memory_mb: int, inputs: list[dict[str, Any]]) 
     }
 
 
-def event(model: str, inputs: list[dict[str, Any]]) -> bytes:
-    """An inference request as API Gateway hands it over; the CPU is forced, so that no GPU is asked."""
-    body = json.dumps({"inputs": inputs, "parameters": {"path": "cpu", "latency_slo_ms": 1000}}).encode()
+def event(model: str, inputs: list[dict[str, Any]], parameters: Mapping[str, Any] = CPU) -> bytes:
+    """An inference request as API Gateway hands it over; by default the CPU is forced, so no GPU is asked."""
+    body = json.dumps({"inputs": inputs, "parameters": dict(parameters)}).encode()
     headers = [("content-type", "application/json"), ("host", "localhost")]
     request = payload.HttpRequest("POST", f"/v2/models/{model}/infer", "", headers, body, "127.0.0.1")
     route = payload.Route("ANY /v2/models/{proxy+}", "")

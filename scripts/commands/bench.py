@@ -1,4 +1,4 @@
-"""`turnout bench`: what the router and the hosted function cost, as ratios measured in one run."""
+"""`turnout bench` and `turnout faults`: what the hosted function costs, and what it survives, in one run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ import typer
 from scripts.commands.cloud import find_places, say, start
 
 if TYPE_CHECKING:
+    from scripts.bench.hosted import Bench
     from scripts.local.places import Places
 
 app = typer.Typer()
@@ -48,37 +51,61 @@ def bench(
         typer.echo(f"{name:<24} {value if not isinstance(value, float) else f'{value:.3f}'}")
 
 
+@app.command()
+def faults(
+    model: Annotated[str, typer.Argument(help="the model whose function is tried")] = "digits",
+    slo_ms: Annotated[float, typer.Option(help="the objective of each request")] = 300.0,
+    calls: Annotated[int, typer.Option(min=4, help="requests a cell")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")] = False,
+) -> None:
+    """Every fault of the GPU endpoint on every path under load: answered, in time, degraded, failed, cost."""
+    import asyncio
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from scripts.bench.faults import matrix
+    from scripts.local.supervisor import Supervisor
+
+    places = find_places()
+    supervisor = Supervisor(places, say)
+    started = start(supervisor)
+    try:
+        with prepared(places, model) as (setup, inputs):
+            cells = asyncio.run(matrix(setup, model, inputs, places.runtime_url, (1, 4), calls, slo_ms, say))
+    finally:
+        if started:
+            supervisor.down()
+    if as_json:
+        typer.echo(json.dumps({"slo_ms": slo_ms, "machine": machine(), "cells": [asdict(c) for c in cells]}))
+        return
+    headings = (
+        "path",
+        "fault",
+        "load",
+        "requests",
+        "answered",
+        "within objective",
+        "degraded",
+        "failed",
+        "USD",
+    )
+    shown = Table(*headings, title=f"{model}, objective {slo_ms:g} ms")
+    for cell in cells:
+        *counts, cost_usd = asdict(cell).values()
+        shown.add_row(*(str(value) for value in counts), f"{cost_usd:.2e}")
+    Console().print(shown)
+
+
 def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
     """The warm and the cold side, in sandboxes of our own beside those of the running cloud."""
     import asyncio
 
-    from handlers.errors import LocalCloudError
-    from infra.names import Names
     from scripts.bench import hosted as measure
-    from scripts.local import client, deployed, release_upload
-    from scripts.local.runtime_folder import make_runtime_folder
-    from scripts.local.supervisor import local_session
 
-    functions, aliases = deployed.read_functions(
-        local_session(places).client("lambda", endpoint_url=places.aws_url)
-    )
-    name = Names("local").function(model)
-    alias = aliases.get((name, "live"))
-    if alias is None:
-        raise LocalCloudError(f"{name}:live is not deployed")
-    function = functions[name, alias.version]
-    inputs = client.sample(places.releases, model, 0)["inputs"]
-    with tempfile.TemporaryDirectory() as scratch:
-        setup = measure.Bench(
-            function=function,
-            package=measure.fetch_package(function, places.cache / "functions"),
-            runtime=make_runtime_folder(Path(scratch) / "runtime"),
-            release=release_upload.current(places.releases, model).folder,
-            environment=places.client_environment(),
-            event=measure.event(model, inputs),
-            scratch=Path(scratch),
-        )
-        settings = measure.model_settings(setup.release, function.memory_mb, inputs)
+    with prepared(places, model) as (setup, inputs):
+        settings = measure.model_settings(setup.release, setup.function.memory_mb, inputs)
         warm = asyncio.run(measure.warm(setup, settings, say))
         cold = asyncio.run(measure.cold(setup, settings, cold_starts, say))
     return {
@@ -88,6 +115,39 @@ def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
         "cold_start_ratio": cold["init"] / cold["bare"],
         "handler_overhead_ms": {"p50": warm["overhead"]},
     }
+
+
+@contextmanager
+def prepared(places: Places, model: str) -> Iterator[tuple[Bench, list[dict[str, Any]]]]:
+    """The deployed function of a model, ready to be hosted once more; and the inputs of one example."""
+    from handlers.errors import LocalCloudError
+    from infra.names import Names
+    from scripts.bench import hosted as measure
+    from scripts.local import client, deployed, release_upload
+    from scripts.local.runtime_folder import make_runtime_folder
+    from scripts.local.supervisor import local_session
+
+    lambda_client = local_session(places).client("lambda", endpoint_url=places.aws_url)
+    functions, aliases = deployed.read_functions(lambda_client)
+    name = Names("local").function(model)
+    alias = aliases.get((name, "live"))
+    if alias is None:
+        raise LocalCloudError(f"{name}:live is not deployed")
+    function = functions[name, alias.version]
+    inputs = client.sample(places.releases, model, 0)["inputs"]
+    with tempfile.TemporaryDirectory() as scratch:
+        yield (
+            measure.Bench(
+                function=function,
+                package=measure.fetch_package(function, places.cache / "functions"),
+                runtime=make_runtime_folder(Path(scratch) / "runtime"),
+                release=release_upload.current(places.releases, model).folder,
+                environment=places.client_environment(),
+                event=measure.event(model, inputs),
+                scratch=Path(scratch),
+            ),
+            inputs,
+        )
 
 
 def machine() -> str:

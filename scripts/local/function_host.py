@@ -69,7 +69,7 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        return sorted(sandbox.pid for sandbox in self._sandboxes)
+        return sorted(sandbox.pid for sandbox in self._sandboxes if sandbox.alive)
 
     def _take_idle(self) -> Sandbox | None:
         while self.idle:

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -69,6 +71,7 @@ class Sandbox:
         self._current: _Call | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._api: web.Server
+        self._tmp = ""
         self._server: asyncio.Server | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -83,6 +86,7 @@ class Sandbox:
     async def start(self) -> None:
         """Runs the init phase to its end. Raises InitFailed with Lambda's error document."""
         loop = asyncio.get_running_loop()
+        self._tmp = tempfile.mkdtemp(prefix="turnout-sandbox-")
         self._api = web.Server(self._serve, access_log=None)
         self._server = await loop.create_server(self._api, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
@@ -112,6 +116,7 @@ class Sandbox:
             "PATH": os.defpath,
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
+            "TMPDIR": self._tmp,
             "PYTHONPATH": f"{self._package}{os.pathsep}{self._runtime}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "LAMBDA_TASK_ROOT": str(self._package),
@@ -168,6 +173,8 @@ class Sandbox:
         if self._server is not None:
             self._server.close()
             await self._api.shutdown(timeout=0.1)
+        if self._tmp:
+            shutil.rmtree(self._tmp, ignore_errors=True)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         status = await process.wait()
