@@ -43,6 +43,8 @@ class Exchange:
     connection: Connection
     body: tuple[int, int] = (0, 0)
     on_gone: Callable[[], None] | None = None
+    admitted: tuple[int, float, int] | None = None  # items assumed at the head, deadline, priority
+    admitted_at: float = 0.0
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         """Write the answer; `extra` is further header lines, each with its line end."""

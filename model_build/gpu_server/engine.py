@@ -126,6 +126,10 @@ class Engine:
         """Queue an admitted request."""
         request.enqueued = self._clock.time()
         self.waiting.add(request)
+        if self._timer is not None and self.waiting.items < self.curve.max_batch:
+            must_start = request.deadline - self._seconds(self.waiting.items) - MARGIN_S
+            if self._wake <= must_start:
+                return  # the batch is not full, and closes in time anyway
         self.pump()
 
     def cancel(self, request: Request) -> None:

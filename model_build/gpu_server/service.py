@@ -26,6 +26,7 @@ from model_build.gpu_server.waiting import Priority, Request
 
 JSON = b"application/json"
 RETRY_AFTER_S = 5.0
+RECHECK_S = 0.001
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
@@ -91,7 +92,10 @@ class Service:
         deadline, priority = self._constraints(exchange)
         binary = exchange.head.headers.get("content-type", "").startswith(wire.BINARY_TYPE)
         items = max(1, exchange.head.length // engine.spec.item_bytes) if binary else 1
-        engine.admit(items, deadline, priority, engine.now())
+        now = engine.now()
+        engine.admit(items, deadline, priority, now)
+        exchange.admitted = (items, deadline, priority)
+        exchange.admitted_at = now
 
     def _infer(self, exchange: Exchange) -> None:
         engine = self._engine_now()
@@ -110,8 +114,10 @@ class Service:
             items, binary, request_id = layout.items, layout.binary_output, layout.id
         if head.headers.get("accept", "").startswith(wire.BINARY_TYPE):
             binary = True
-        deadline, priority = self._constraints(exchange)
-        engine.admit(items, deadline, priority, engine.now())
+        assumed, deadline, level = exchange.admitted or (0, 0.0, 0)
+        priority, now = Priority(level), engine.now()
+        if items > assumed or now - exchange.admitted_at > RECHECK_S:
+            engine.admit(items, deadline, priority, now)
 
         def finished(request: Request) -> None:
             if request.cancelled:

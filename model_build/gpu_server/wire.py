@@ -190,8 +190,12 @@ def _values(data: Any, tensor: RowSpec, items: int) -> Array:
     kinds = {"b": "b", "f": "fiu"}.get(tensor.dtype.kind, "iu")
     if array.dtype.kind not in kinds:
         raise InvalidInput(field, _first_odd(data), f"{tensor.datatype} values")
+    if array.dtype == tensor.dtype:
+        return array
     with np.errstate(over="ignore", invalid="ignore"):
-        cast = np.ascontiguousarray(array, dtype=tensor.dtype)
+        cast = array.astype(tensor.dtype)
+        if tensor.dtype.kind == "f" and math.isfinite(cast.sum()):
+            return cast
     lost = ~np.isfinite(cast) if tensor.dtype.kind == "f" else cast != array
     if lost.any():
         raise InvalidInput(field, array[lost].flat[0].item(), f"{tensor.datatype} values within its range")

@@ -127,8 +127,31 @@ def resident_mib(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
 
 
+def cpu_seconds(root: int) -> float:
+    """CPU time of a process and all its descendants so far, s (0 where /proc is missing)."""
+    parents: dict[int, tuple[int, float]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rsplit(")", 1)[1].split()
+            ticks = int(fields[11]) + int(fields[12])
+            parents[int(path.parent.name)] = (int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"))
+    family, grown = {root}, True
+    while grown:
+        more = {pid for pid, (parent, _) in parents.items() if parent in family} - family
+        family, grown = family | more, bool(more)
+    return sum(parents[pid][1] for pid in family if pid in parents)
+
+
 def bench_server(
-    name: str, model: BenchModel, kind: str, port: int, pid: int, path: str, seconds: float, batch_ms: float
+    name: str,
+    model: BenchModel,
+    kind: str,
+    port: int,
+    pid: int,
+    path: str,
+    seconds: float,
+    batch_ms: float,
+    capacity_only: bool,
 ) -> dict[str, Any]:
     """Capacity, then latency below it; for turnout also overload with deadlines."""
     content_type, body = body_of(model, kind)
@@ -143,13 +166,22 @@ def bench_server(
         return measure(Load(port, head, encoded, rate, seconds, pool, deadline_ms))
 
     load(0)  # warm
-    capacity = load(0)["answered_per_s"]
-    row: dict[str, Any] = {"server": name, "kind": kind, "capacity_per_s": capacity}
-    for share in (0.5, 0.8, 0.95):
+    cpu = cpu_seconds(pid)
+    found = load(0)
+    cpu_us = (cpu_seconds(pid) - cpu) / max(1, found["sent"]) * 1e6
+    capacity = found["answered_per_s"]
+    row: dict[str, Any] = {
+        "server": name,
+        "kind": kind,
+        "capacity_per_s": capacity,
+        "cpu_us_per_request": cpu_us,
+    }
+    row["statuses"] = found["statuses"]
+    for share in () if capacity_only or not capacity else (0.5, 0.8, 0.95):
         result = load(share * capacity)
         row[f"p50_{share:.0%}"] = result["p50_ms"] or math.nan
         row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
-    if name == "turnout":
+    if name == "turnout" and not capacity_only:
         before = resident_mib(pid)
         deadline = 4 * (batch_ms + MAX_WAIT_MS) + 10
         result = load(1.5 * capacity, deadline)
@@ -165,12 +197,19 @@ def bench_server(
     return row
 
 
-def bench_model(model: BenchModel, seconds: float, peers: Path | None, threads: int) -> dict[str, Any]:
+def bench_model(
+    model: BenchModel, seconds: float, peers: Path | None, threads: int, capacity_only: bool
+) -> dict[str, Any]:
     """All servers with one model."""
     with TemporaryDirectory() as folder:
         release = Path(folder) / "release"
         write_release(
-            release, model.make(), model.example(2), datatype=model.datatype, classes=model.classes, model=model.name
+            release,
+            model.make(),
+            model.example(2),
+            datatype=model.datatype,
+            classes=model.classes,
+            model=model.name,
         )
         program = str(release / "gpu/model.pt2")
         curve = raw_curve(program, model, threads)
@@ -194,8 +233,14 @@ def bench_model(model: BenchModel, seconds: float, peers: Path | None, threads: 
                 "TURNOUT_GPU_THREADS": str(threads),
             }
             batch_ms = curve[str(model.max_batch)]["ms"]
-            with running([sys.executable, "-m", "model_build.gpu_server"], port, "/ping", {**environ, **own}) as pid:
-                rows.append(bench_server("turnout", model, kind, port, pid, "/invocations", seconds, batch_ms))
+            with running(
+                [sys.executable, "-m", "model_build.gpu_server"], port, "/ping", {**environ, **own}
+            ) as pid:
+                rows.append(
+                    bench_server(
+                        "turnout", model, kind, port, pid, "/invocations", seconds, batch_ms, capacity_only
+                    )
+                )
             print(f"[{model.name}] turnout {kind}: {rows[-1]}", file=sys.stderr)
             if peers is None:
                 continue
@@ -203,14 +248,22 @@ def bench_model(model: BenchModel, seconds: float, peers: Path | None, threads: 
             command = [str(peers), str(HERE / "gpu_peers/mosec_app.py"), "--port", str(port)]
             peer_environ = {**environ, "BENCH_ORDERS": json.dumps({**orders, "kind": kind})}
             with running(command, port, "/", peer_environ) as pid:
-                rows.append(bench_server("mosec", model, kind, port, pid, "/inference", seconds, batch_ms))
+                rows.append(
+                    bench_server(
+                        "mosec", model, kind, port, pid, "/inference", seconds, batch_ms, capacity_only
+                    )
+                )
             print(f"[{model.name}] mosec {kind}: {rows[-1]}", file=sys.stderr)
         if peers is not None:
             port = _free_port()
             command = [str(peers), str(HERE / "gpu_peers/litserve_app.py"), str(port)]
             peer_environ = {**environ, "BENCH_ORDERS": json.dumps(orders)}
             with running(command, port, "/health", peer_environ) as pid:
-                rows.append(bench_server("litserve", model, "json", port, pid, "/predict", seconds, batch_ms))
+                rows.append(
+                    bench_server(
+                        "litserve", model, "json", port, pid, "/predict", seconds, batch_ms, capacity_only
+                    )
+                )
             print(f"[{model.name}] litserve: {rows[-1]}", file=sys.stderr)
     return {"model": model.name, "max_batch": model.max_batch, "raw": curve, "rows": rows}
 
@@ -223,11 +276,19 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"\n{model['model']}: raw batch of {model['max_batch']} {full['ms']:.2f} ms = {full['items_per_s']:.0f}/s"
         )
-        lines.append(f"{'':18}{'capacity/s':>11}{'of raw':>8}" + "".join(f"{s:>18}" for s in ("50 %", "80 %", "95 %")))
+        lines.append(
+            f"{'':18}{'capacity/s':>11}{'of raw':>8}{'CPU us':>8}"
+            + "".join(f"{s:>18}" for s in ("50 %", "80 %", "95 %"))
+        )
         for row in model["rows"]:
-            shares = "".join(f"{row[f'p50_{s}']:>9.1f}/{row[f'p99_{s}']:<8.1f}" for s in ("50%", "80%", "95%"))
+            shares = "".join(
+                f"{row.get(f'p50_{s}', math.nan):>9.1f}/{row.get(f'p99_{s}', math.nan):<8.1f}"
+                for s in ("50%", "80%", "95%")
+            )
             share = row["capacity_per_s"] / full["items_per_s"]
-            lines.append(f"{row['server'] + ' ' + row['kind']:18}{row['capacity_per_s']:>11.0f}{share:>8.0%}{shares}")
+            lines.append(
+                f"{row['server'] + ' ' + row['kind']:18}{row['capacity_per_s']:>11.0f}{share:>8.0%}{row['cpu_us_per_request']:>8.0f}{shares}"
+            )
             if "overload" in row:
                 over = row["overload"]
                 lines.append(
@@ -243,6 +304,7 @@ def main(
     seconds: float = 5.0,
     threads: int = 1,
     peers: bool = True,
+    capacity_only: bool = False,
     as_json: bool = typer.Option(False, "--json"),
 ) -> None:
     """Measure and print the table (or one JSON document)."""
@@ -253,7 +315,9 @@ def main(
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": threads,
-        "models": [bench_model(MODELS[name], seconds, python, threads) for name in models.split(",")],
+        "models": [
+            bench_model(MODELS[name], seconds, python, threads, capacity_only) for name in models.split(",")
+        ],
     }
     print(json.dumps(result) if as_json else table(result))
 
