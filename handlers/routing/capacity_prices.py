@@ -26,7 +26,11 @@ def path_prices(profile: Profile, economics: Economics, topology: Topology) -> P
         cpu_usd += economics.lambda_request + economics.lambda_usd(cpu_ms + hop_ms, waiting_mb)
     gpu_usd = cpu_usd
     if profile.gpu is not None:
-        gpu_usd = fees + economics.lambda_usd(gpu_wait_ms(profile), waiting_mb)
+        wait_ms = gpu_wait_ms(profile)
+        if topology is Topology.COLOCATED:
+            # A well-filled GPU has a queue, up to where the CPU would answer first: halfway on average.
+            wait_ms = (wait_ms + max(wait_ms, cpu_ms)) / 2.0
+        gpu_usd = fees + economics.lambda_usd(wait_ms, waiting_mb)
     return PathPrices(cpu_usd, gpu_usd, economics.missed_escalation_usd)
 
 

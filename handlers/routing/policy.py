@@ -43,6 +43,17 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
     return _carried_out(request, snapshot, local, row, need, weighed, chosen, reason, now)
 
 
+def gpu_within_ms(decision: Decision) -> float:
+    """Return how long after the decision a GPU answer is still worth having, where a standby is as good.
+
+    A front has asked for the standby by then and would pay twice; a colocated function has the CPU's answer.
+    """
+    if decision.standby_after_ms > 0.0:
+        return decision.standby_after_ms
+    alone = decision.options[0] if decision.options else None
+    return inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
+
+
 def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> tuple[Option, Reason]:
     if request.path is None:
         return SELECTORS[snapshot.policy](options, request, snapshot)

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from handlers.errors import EndpointError, EndpointFailed, EndpointThrottled, EndpointTimeout, Overloaded
-from handlers.routing.policy import STANDBY_MARGIN_MS
+from handlers.routing.policy import STANDBY_MARGIN_MS, gpu_within_ms
 from handlers.routing.tokens import Tokens, retry_delay_ms
 from handlers.routing.types import Path
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, left_s
@@ -56,10 +56,11 @@ class GpuRace:
 
     def _ask_gpu(self, now: float) -> None:
         left = left_s(self._job, self._decision, now)
-        # Where a standby is as good and not asked for yet, a GPU answer after it would be paid for twice:
-        # the endpoint is told to refuse at once what it cannot answer before.
-        if not self._decision.standby_degrades and now < self._standby_at < inf:
-            left = max(0.001, min(left, self._standby_at - now))
+        # Where a standby is as good, a GPU answer after it is not worth its price: the endpoint is told to
+        # refuse at once what it cannot answer before.
+        before_s = self._began + gpu_within_ms(self._decision) / 1000.0 - now
+        if self._decision.standby and not self._decision.standby_degrades and before_s > 0.0:
+            left = max(0.001, min(left, before_s))
         call = GpuCall(self._job.arrays, self._decision, self._paths, left, self._job.priority)
         self._calls.append(call)
         self._attempts += len(call.futures)
@@ -112,8 +113,17 @@ class GpuRace:
             self._retries += 1
             self._retry_at = now + delay / 1000.0
 
+    def _as_good(self) -> bool:
+        """Whether the standby's answer is there and no worse than what the GPU's would count for."""
+        if self._decision.standby_degrades or self._standby is None or not self._standby.done():
+            return False
+        if self._standby.exception() is not None:
+            return False
+        below = self._decision.degraded_below
+        return below is None or bool(self._standby.result().confidence.min() >= below)
+
     def _standby_answer(self, now: float) -> Answer | None:
-        hoping = (self._calls or self._retry_at < inf) and now < self._end
+        hoping = (self._calls or self._retry_at < inf) and now < self._end and not self._as_good()
         if self._standby is None or not self._standby.done() or hoping:
             return None
         failure = self._standby.exception()
@@ -124,7 +134,7 @@ class GpuRace:
                 return None
             raise Overloaded(f"neither path gives an answer: {failure}", 1.0) from failure
         now = self._paths.clock()
-        if self._calls:
+        if self._calls and now >= self._end:
             self._errors.append(EndpointTimeout("no answer before the deadline"))
             waited = (now - self._calls[0].began) * 1000.0
             self._seen.append(Call(Path.GPU, self._job.items, waited, ok=False))

@@ -18,7 +18,7 @@ from typing import cast
 
 import numpy as np
 
-from handlers.routing.policy import STANDBY_MARGIN_MS, decide
+from handlers.routing.policy import STANDBY_MARGIN_MS, decide, gpu_within_ms
 from handlers.routing.profile import GpuProfile
 from handlers.routing.snapshot import Snapshot, Topology
 from handlers.routing.types import Decision, Local, Path, Request
@@ -235,8 +235,8 @@ class _Run:
         if course.path is Path.GPU:
             self.began[i] = (now, init_s, split, False)
             within_s = self.deadline_s
-            if split and not course.standby_degrades:
-                within_s = min(within_s, course.standby_after_ms / 1000.0)
+            if not course.standby_degrades:
+                within_s = min(within_s, gpu_within_ms(course) / 1000.0)
             within_s -= self.draws.network_s[i]
             if self.fleet is not None and not self.draws.gpu_fails[i]:
                 if self.fleet.call(i, now, now + within_s):
@@ -321,6 +321,9 @@ class _Run:
         cpu_s = self.draws.cpu_s[i]
         if ok and split and not cascade and end - arrived > self.late_s:
             self._model_call(arrived + self.late_s, cpu_s)
+        if ok and not split and not cascade and not self.needing[i]:
+            ok = end <= arrived + init_s + cpu_s  # else the CPU's answer, as good, was there first
+            now = min(now, end) if ok else arrived + init_s + cpu_s
         if ok and end <= last:
             tally.served[i] = CASCADE if cascade else GPU
         else:
