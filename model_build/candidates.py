@@ -10,6 +10,7 @@ from model_build.export import MIN_INPUTS, export
 from model_build.optimise import optimise
 from model_build.quantise import quantise, schemes
 from model_build.recipe import example
+from model_build.sensitivity import robust_scheme
 from model_build.step import Step, Work
 from model_build.trained import PruneResult, load
 
@@ -38,7 +39,11 @@ def quantise_graphs(work: Work, exported: ExportResult) -> Candidates:
             Candidate(f"{graph.network}/fp32", graph.network, "fp32", "float32", "fp32", share, base.path,
                       base.size_bytes, {})
         )  # fmt: skip
-        for scheme in schemes(base.path):
+        tried = list(schemes(base.path))
+        robust = robust_scheme(base.path, work.splits.calibration.tensors, work.folder)
+        if robust is not None:
+            tried.append(robust)
+        for scheme in tried:
             name = f"{graph.network}/{scheme.name}"
             work.progress(len(found) / (5 * len(exported.graphs)), name)
             path = work.folder / f"{graph.network}-{scheme.name}.onnx"

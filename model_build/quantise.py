@@ -71,7 +71,7 @@ class Quantised:
 
 def schemes(graph: Path) -> tuple[Scheme, ...]:
     """The candidates worth trying for this graph, by the operators it holds, the boldest first."""
-    nodes = _weighted_nodes(_folded(graph))
+    nodes = weighted_layers(graph)
     kinds = {kind for kind, _name in nodes}
     convolutions = [name for kind, name in nodes if kind in CONVOLUTIONS]
     # The dynamic quantiser turns a Gemm into a MatMul first, so either means both.
@@ -101,6 +101,11 @@ def schemes(graph: Path) -> tuple[Scheme, ...]:
     if recurrent and products:
         found.append(Scheme("int8-recurrent", "just the recurrent layers, dynamic", dynamic=recurrent))
     return tuple(found)
+
+
+def weighted_layers(graph: Path) -> list[tuple[str, str]]:
+    """(operator, node name) of every layer with weights of its own, in the graph's order."""
+    return _weighted_nodes(_folded(graph))
 
 
 def _folded(graph: Path) -> onnx.ModelProto:
