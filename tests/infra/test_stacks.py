@@ -1,0 +1,159 @@
+"""What the stages synthesize: the parts whose change somebody should see."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers.errors import InvalidConfig
+from infra import base_images, config
+from infra.deployment import Deployment
+from infra.rules import pack
+
+from .conftest import Templates, synthesized
+
+REVIEWED = Path(__file__).parent / "reviewed_actions.json"
+pytestmark = pytest.mark.slow
+
+
+def resources(templates: Templates, kind: str) -> list[dict[str, Any]]:
+    return [r for t in templates.values() for r in t["Resources"].values() if r["Type"] == kind]
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_every_stage_keeps_turnouts_own_rules(synthesize: Callable[[str], Templates], stage: str):
+    assert pack.check(synthesize(stage), open_by_choice=stage == "local") == []
+
+
+def test_every_action_of_every_role_has_been_reviewed(synthesize: Callable[[str], Templates]):
+    # Given the actions of every policy in prod, by stack and statement
+    found: dict[str, list[str]] = {}
+    for stack, template in synthesize("prod").items():
+        for resource in template["Resources"].values():
+            for statement in pack._statements(resource["Type"], resource.get("Properties", {})):
+                actions = statement["Action"]
+                key = f"{stack} {statement.get('Sid', '-')}"
+                listed = set(actions if isinstance(actions, list) else [actions])
+                found[key] = sorted(set(found.get(key, [])) | listed)
+    # Then the list that was reviewed is exactly this one (edit the file by hand after reviewing)
+    assert found == json.loads(REVIEWED.read_text())
+
+
+def test_prod_functions_are_arm64_snapstarted_and_behind_an_alias(synthesize: Callable[[str], Templates]):
+    prod = synthesize("prod")
+    functions = {
+        f["Properties"]["FunctionName"]: f["Properties"] for f in resources(prod, "AWS::Lambda::Function")
+    }
+    digits = functions["turnout-prod-digits"]
+    assert digits["Architectures"] == ["arm64"]
+    assert digits["Runtime"] == "python3.13"
+    assert digits["SnapStart"] == {"ApplyOn": "PublishedVersions"}
+    assert digits["TracingConfig"] == {"Mode": "Active"}
+    assert digits["Environment"]["Variables"]["TURNOUT_POINTER"] == "/turnout/prod/digits/release"
+    assert {a["Properties"]["Name"] for a in resources(prod, "AWS::Lambda::Alias")} == {"live"}
+
+
+def test_prod_routes_are_signed_and_local_ones_open(synthesize: Callable[[str], Templates]):
+    for stage, expected in (("prod", {"AWS_IAM"}), ("local", {"NONE"})):
+        routes = resources(synthesize(stage), "AWS::ApiGatewayV2::Route")
+        assert {route["Properties"]["AuthorizationType"] for route in routes} == expected
+
+
+def test_state_is_kept_in_production_only(synthesize: Callable[[str], Templates]):
+    for stage, expected in (("prod", "Retain"), ("dev", "Delete")):
+        kept = [
+            r
+            for kind in ("S3::Bucket", "DynamoDB::Table")
+            for r in resources(synthesize(stage), f"AWS::{kind}")
+        ]
+        assert {resource["DeletionPolicy"] for resource in kept} == {expected}
+
+
+def test_the_gpu_endpoint_waits_for_a_release_and_is_bounded(synthesize: Callable[[str], Templates]):
+    stack = synthesize("prod")["turnout-prod-endpoint-digits"]
+    for kind in ("Model", "EndpointConfig", "Endpoint", "InferenceComponent"):
+        (resource,) = [r for r in stack["Resources"].values() if r["Type"] == f"AWS::SageMaker::{kind}"]
+        assert resource["Condition"] == "HasRelease"
+    (target,) = resources({"s": stack}, "AWS::ApplicationAutoScaling::ScalableTarget")
+    assert (target["Properties"]["MinCapacity"], target["Properties"]["MaxCapacity"]) == (0, 1)
+    (variant,) = resources({"s": stack}, "AWS::SageMaker::EndpointConfig")[0]["Properties"][
+        "ProductionVariants"
+    ]
+    assert variant["RoutingConfig"] == {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
+
+
+def test_everything_that_can_be_is_tagged_with_its_stage(synthesize: Callable[[str], Templates]):
+    for function in resources(synthesize("prod"), "AWS::Lambda::Function"):
+        tags = {tag["Key"]: tag["Value"] for tag in function["Properties"]["Tags"]}
+        assert tags["turnout:stage"] == "prod"
+
+
+def other(before: str, after: str, stage: str, folder: Path) -> Templates:
+    text = config.DEFAULT_PATH.read_text()
+    assert before in text
+    return synthesized(Deployment.of(config.parse(text.replace(before, after, 1)), stage), folder)
+
+
+def test_auto_topology_routes_through_a_stage_variable(tmp_path: Path):
+    made = other("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n', "dev", tmp_path)
+    (stage,) = resources(made, "AWS::ApiGatewayV2::Stage")
+    assert list(stage["Properties"]["StageVariables"]) == ["digits"]
+    (integration,) = resources(made, "AWS::ApiGatewayV2::Integration")
+    assert "${stageVariables.digits}" in json.dumps(integration["Properties"]["IntegrationUri"])
+    names = {f["Properties"]["FunctionName"] for f in resources(made, "AWS::Lambda::Function")}
+    assert names == {"turnout-dev-digits", "turnout-dev-digits-front", "turnout-dev-control"}
+    assert "apigateway:PATCH" in json.dumps(made["turnout-dev-control"])
+
+
+def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):
+    classic = (
+        'missed_escalation_usd = 0.0004\nkind = "classic"\nmin_instances = 1\nscaling = "target_tracking"\n'
+    )
+    made = other("missed_escalation_usd = 0.0004\n", classic, "dev", tmp_path)
+    (endpoint,) = resources(made, "AWS::SageMaker::Endpoint")
+    policy = endpoint["Properties"]["DeploymentConfig"]
+    assert policy["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == "CANARY"
+    assert len(policy["AutoRollbackConfiguration"]["Alarms"]) == 2
+    assert resources(made, "AWS::SageMaker::InferenceComponent") == []
+    (tracking,) = resources(made, "AWS::ApplicationAutoScaling::ScalingPolicy")
+    assert tracking["Properties"]["PolicyType"] == "TargetTrackingScaling"
+
+
+def test_jwt_and_a_domain_by_option(tmp_path: Path):
+    options = (
+        '[stages.dev]\nauth = "jwt"\njwt = {issuer = "https://id.example.com", audience = ["turnout"]}\n'
+        'domain = {name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:1:certificate/1"}\n'
+        'customer_key = true\ncors_origins = ["https://example.com"]\n'
+    )
+    made = other("[stages.dev]\n", options, "dev", tmp_path)
+    assert {r["Properties"]["AuthorizationType"] for r in resources(made, "AWS::ApiGatewayV2::Route")} == {
+        "JWT"
+    }
+    assert len(resources(made, "AWS::ApiGatewayV2::DomainName")) == 1
+    assert len(resources(made, "AWS::KMS::Key")) == 1
+
+
+def test_a_second_synth_of_all_stages_is_quick(tmp_path: Path):
+    """At most 20 s are allowed; here only the ratio to one stage is held, machines differ."""
+    times = []
+    for stage in ("local", "dev", "prod"):
+        start = time.perf_counter()
+        synthesized(Deployment.of(config.load(), stage), tmp_path / stage)
+        times.append(time.perf_counter() - start)
+    assert sum(times) < 12 * min(times)
+
+
+def test_a_base_image_near_its_end_is_warned_of():
+    image = base_images.base_image()
+    assert base_images.warning(image, date(2027, 1, 1)) is None
+    assert "end on 2027-07-20" in (base_images.warning(image, date(2027, 5, 1)) or "")
+    assert "ended on 2027-07-20" in (base_images.warning(image, date(2027, 8, 1)) or "")
+    with pytest.raises(InvalidConfig, match=r"one of pytorch-2\.13"):
+        base_images.base_image("torchserve")
+    assert base_images.uri(image, "af-south-1").startswith("626614931356.dkr.ecr.af-south-1")
