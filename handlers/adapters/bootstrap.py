@@ -42,7 +42,7 @@ POOL_THREADS = 16
 
 
 class EventualGpu:
-    """The endpoint's client, made in the background when first asked for.
+    """The endpoint's client, made in the background after the first answer, or when first asked for.
 
     Importing boto3 takes longer than a whole cold start without it, so neither init nor an answer waits for
     it unless that answer needs the GPU.
@@ -107,11 +107,17 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     tracing = Tracing(settings.model, pool, environ)
     clients = AwsClients(settings.region)
     upkeep = Upkeep(settings, clients, pool, telemetry.logger, holder.load, time.time())
+
+    def gpu(served: Served) -> GpuPath | None:
+        if not settings.endpoint:
+            return None
+        made = EventualGpu(pool, lambda: _endpoint(settings, served))
+        upkeep.ahead.append(made.warm)
+        return made
+
     ports = Ports(
         cpu=lambda served: _cpu(settings, clients, served),
-        gpu=lambda served: (
-            EventualGpu(pool, lambda: _endpoint(settings, served)) if settings.endpoint else None
-        ),
+        gpu=gpu,
         shared=upkeep,
         ledger=Ledger(settings.budget, settings.model, upkeep if settings.table else NoCounter()),
         pool=pool,
@@ -125,9 +131,9 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     _log_start(telemetry.logger, holder, settings)
     running = Running(Dispatch(service, telemetry.logger, telemetry.compared), service, upkeep, tracing)
     if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" and holder.served is not None:
-        gpu = service.prepare().gpu
-        if isinstance(gpu, EventualGpu):
-            gpu.warm().result()
+        client = service.prepare().gpu
+        if isinstance(client, EventualGpu):
+            client.warm().result()
     gc.freeze()  # what init made lives as long as the sandbox: no request should pay for searching it
     return running
 

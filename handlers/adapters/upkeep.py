@@ -84,9 +84,13 @@ class Upkeep:
         self._pointer_at = now
         self._minute = int(now // 60.0)
         self.published: Snapshot | None = None
+        self.ahead: list[Callable[[], object]] = []
+        """What the next answer may need and the first should not wait for; begun after the first."""
 
     def after(self, now: float, drain: Callable[[], str]) -> None:
         """Start what is due; `drain` gives the report's body and is called in the caller's thread."""
+        while self.ahead:
+            self.ahead.pop()()
         if now - self._pointer_at >= POINTER_S:
             self._pointer_at = now
             self._submit(self._follow_pointer)

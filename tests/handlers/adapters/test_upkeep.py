@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import Running, start
+from handlers.adapters.bootstrap import EventualGpu, Running, start
 from handlers.adapters.state import StateTable
 from handlers.routing.codec import to_json
 from handlers.routing.report import Report
@@ -223,3 +223,16 @@ def test_GIVEN_a_log_share_of_zero_WHEN_all_is_well_THEN_only_metrics_are_writte
 
     (line,) = capsys.readouterr().out.strip().splitlines()
     assert "message" not in json.loads(line)
+
+
+def test_GIVEN_a_first_answer_WHEN_it_is_out_THEN_the_endpoints_client_is_made_for_the_next(
+    gpu_environ: dict[str, str], ask: Ask
+) -> None:
+    running = start(gpu_environ, time.monotonic)
+
+    ask(running, [9, 1, 0, 0])
+
+    gpu = running.service.prepare().gpu
+    assert isinstance(gpu, EventualGpu)
+    assert eventually(lambda: gpu.warm().done())
+    assert running.upkeep.ahead == []
