@@ -20,6 +20,7 @@ from torch import nn
 
 from tests.model_build.gpu_server.conftest import BINARY, Hungry, Lookup, Scaled, Server, Slow
 
+pytestmark = pytest.mark.slow  # each starts a server, which loads PyTorch
 Start = Callable[..., Server]
 Make = Callable[..., Path]
 

@@ -1,0 +1,99 @@
+"""A worker's isolation and memory back-off, over a back end that runs out of memory as CUDA does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model_build.gpu_server.batching import Curve
+from model_build.gpu_server.spec import GraphSpec, RowSpec
+from model_build.gpu_server.worker import Worker
+
+FLOAT = np.dtype(np.float32)
+SPEC = GraphSpec("m", "r", (RowSpec("x", "FP32", FLOAT, (1,), 4),), RowSpec("y", "FP32", FLOAT, (1,), 4))
+
+
+@dataclass
+class Answer:
+    rows: Any
+
+    def output(self) -> Any:
+        return self.rows
+
+
+class Device:
+    """Negates its input; `rule` raises what the device would."""
+
+    device = "test"
+
+    def __init__(self, rule: Callable[[Any], None]) -> None:
+        self.rows = np.zeros((16, 4), np.uint8)
+        self.rule = rule
+        self.runs = 0
+
+    def stage(self) -> Sequence[Any]:
+        return [self.rows]
+
+    def submit(self, items: int, bucket: int) -> Answer:
+        self.runs += 1
+        values = self.rows[:items].copy().view(np.float32)
+        self.rule(values)
+        return Answer(-values)
+
+
+def run(rule: Callable[[Any], None], values: Sequence[float]) -> tuple[dict[str, Any], list[float], Device]:
+    device = Device(rule)
+    memory = bytearray(4096)
+    memory[: 4 * len(values)] = np.array(values, np.float32).tobytes()
+    worker = Worker(device, SPEC, Curve((1, 16), (1.0, 1.0)), memoryview(memory))
+    message = {"batch": 1, "items": len(values), "out": 2048, "parts": [[len(values), 0]]}
+    reply = worker.finish(message, worker.start(message))
+    return reply, np.frombuffer(memory, np.float32, len(values), 2048).tolist(), device
+
+
+def poison(values: Any) -> None:
+    if (values == 13).any():
+        raise IndexError("unlucky")
+
+
+def memory_for_four(values: Any) -> None:
+    if len(values) > 4:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_poisoned_item_costs_only_itself() -> None:
+    reply, answers, device = run(poison, [1, 2, 13, 4, 5, 6, 7, 8])
+    assert reply["errors"] == [(2, "IndexError: unlucky")]
+    assert answers == [-1, -2, 0, -4, -5, -6, -7, -8]
+    assert device.runs <= 8
+
+
+def test_retries_are_bounded_however_many_items_are_poisoned() -> None:
+    reply, _, device = run(poison, [13.0] * 15 + [1.0])
+    assert device.runs <= 30
+    assert len(reply["errors"]) >= 15
+
+
+def test_out_of_memory_runs_the_halves_and_reports_the_size_that_fits() -> None:
+    reply, answers, _ = run(memory_for_four, list(range(16)))
+    assert reply["errors"] == []
+    assert reply["max_batch"] == 4
+    assert answers == [-value for value in range(16)]
+
+
+def test_a_device_that_is_broken_for_good_ends_the_worker() -> None:
+    def broken(values: Any) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        run(broken, [1, 2])
+
+
+def test_nan_and_infinity_are_reported() -> None:
+    reply, _, _ = run(lambda _: None, [1, float("nan"), float("inf"), 2])
+    assert reply["nonfinite"] == [1, 2]
