@@ -35,8 +35,8 @@ class Quotas:
     def get_paginator(self, _name: str) -> Quotas:
         return self
 
-    def paginate(self, ServiceCode: str) -> list[dict[str, Any]]:
-        return [self.page] if ServiceCode == "sagemaker" else []
+    def paginate(self, **wanted: str) -> list[dict[str, Any]]:
+        return [self.page] if wanted == {"ServiceCode": "sagemaker"} else []
 
 
 @pytest.fixture

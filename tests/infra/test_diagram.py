@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from infra import diagram
+
+
+def test_a_page_shows_what_each_stack_holds_and_needs():
+    bucket, role = {"Type": "AWS::S3::Bucket"}, {"Type": "AWS::IAM::Role"}
+    templates = {"a-b": {"Resources": {"X": bucket, "Y": bucket, "R": role}}, "c": {"Resources": {}}}
+    page = diagram.page(templates, {"a-b": [], "c": ["a-b"]})
+    assert 'a_b["<b>a-b</b><br/>2 S3::Bucket"]' in page
+    assert "c --> a_b" in page
+
+
+@pytest.mark.slow
+def test_the_committed_page_is_what_the_templates_are():
+    assert diagram.PAGE.read_text() == diagram.synthesized(), "run: python -m infra.diagram"
