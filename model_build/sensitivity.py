@@ -65,7 +65,7 @@ def noise_of(
     wanted: Array,
     folder: Path,
 ) -> float:
-    """Noise power over signal power at the output with only `layer` quantised; infinite where it cannot be."""
+    """Noise power over signal power at the output, `layer` alone quantised; infinite where it cannot be."""
     alone = replace(scheme, spared=tuple(name for name in layers if name != layer))
     path = folder / "sensitivity.onnx"
     try:

@@ -109,7 +109,7 @@ def _resnet(folder: Path) -> Subject:
     from model_build.export import export
     from model_build.gate import ranked
     from model_build.latency import save_inputs, time_graph
-    from model_build.measure import best_level, race
+    from model_build.measure import LEVELS, best_level, race
     from model_build.optimise import optimise
     from model_build.quantise import quantise, schemes
     from model_build.recipe import TensorSpec
@@ -139,9 +139,7 @@ def _resnet(folder: Path) -> Subject:
 
     measured = []
     for candidate in made:
-        level, p50_ms, session_ms = best_level(
-            {lv: times[candidate.name, lv] for lv in ("off", "extended", "all")}
-        )
+        level, p50_ms, session_ms = best_level({lv: times[candidate.name, lv] for lv in LEVELS})
         agreement = float(np.mean(outputs_of(candidate.path, test).argmax(axis=1) == wanted))
         measured.append(Measured(candidate, agreement, p50_ms, session_ms, level))
     best = next(entry for entry in ranked(measured) if entry.score >= 0.9)
