@@ -1,7 +1,7 @@
 """Half precision for the gpu variant: weights and arithmetic in bf16 or fp16, inputs and outputs as before.
 
-Measured, not assumed: a precision is kept only when the metric on validation falls by no more than the recipe's
-gate allows and every answer is finite. Embedding ids and other integers are left alone.
+Measured, not assumed: a precision is kept only when the metric on validation falls by no more than the
+recipe's gate allows and every answer is finite. Embedding ids and other integers are left alone.
 """
 
 from __future__ import annotations

@@ -92,4 +92,6 @@ def run(module: nn.Module, tensors: tuple[torch.Tensor, ...], batch: int = 64) -
     return np.concatenate(parts)
 
 
-GPU_VARIANT = Step("gpu-variant", gpu_variant, needs=("teacher",), reads=("teacher", "metric", "gpu_precisions", "gates"))
+GPU_VARIANT = Step(
+    "gpu-variant", gpu_variant, needs=("teacher",), reads=("teacher", "metric", "gpu_precisions", "gates")
+)

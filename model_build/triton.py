@@ -1,7 +1,7 @@
 """A Triton model repository from a network's ONNX graph: its ONNX back end, with TensorRT where a GPU is.
 
-Optional: turnout's own server needs none of it. TensorRT engines are built by Triton on the GPU that serves, so
-nothing here is bound to a device. `check` is the structural validation; no Triton runs here.
+Optional: turnout's own server needs none of it. TensorRT engines are built by Triton on the GPU that
+serves, so nothing here is bound to a device. `check` is the structural validation; no Triton runs here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def config(
     """The text of `config.pbtxt`. Raises BuildError for a tensor that Triton cannot batch."""
     chosen = options or TritonOptions()
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise BuildError(f"triton: model name {name!r} is not allowed; allowed: letters, digits, '_', '.', '-'")
+        raise BuildError(
+            f"triton: model name {name!r} is not allowed; allowed: letters, digits, '_', '.', '-'"
+        )
     if chosen.precision not in ("FP32", "FP16", "BF16"):
         raise BuildError(f"triton: precision {chosen.precision!r} is not allowed; allowed: FP32, FP16, BF16")
     preferred = [size for size in (4, 8, 16, 32, 64, 128) if size < chosen.max_batch] + [chosen.max_batch]
@@ -88,7 +90,9 @@ def write_repository(
     folder: Path,
     options: TritonOptions | None = None,
 ) -> Path:
-    """`folder/NAME/{config.pbtxt,1/model.onnx}`; returns the model's folder. Raises BuildError if it is not sound."""
+    """`folder/NAME/{config.pbtxt,1/model.onnx}`; returns the model's folder. Raises BuildError if
+    it is not sound.
+    """
     home = folder / name
     text = config(name, inputs, output, options)
     (home / "1").mkdir(parents=True, exist_ok=True)
@@ -106,7 +110,9 @@ def check(home: Path) -> list[str]:
     import onnxruntime as ort
 
     text = (home / "config.pbtxt").read_text()
-    problems = [f"config.pbtxt: unbalanced '{a}{b}'" for a, b in ("{}", "[]") if text.count(a) != text.count(b)]
+    problems = [
+        f"config.pbtxt: unbalanced '{a}{b}'" for a, b in ("{}", "[]") if text.count(a) != text.count(b)
+    ]
     if f'name: "{home.name}"' not in text:
         problems.append(f"config.pbtxt: the name is not the folder's, {home.name}")
     graph = home / "1/model.onnx"

@@ -28,13 +28,14 @@ logger = logging.getLogger("turnout.gpu")
 def count_gpus() -> int:
     """How many GPUs PyTorch sees; asked in a process of its own, since the front never loads PyTorch."""
     code = "import torch; print(torch.cuda.device_count())"
-    return int(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
-    )  # noqa: S603  our own interpreter and code
+    command = [sys.executable, "-c", code]
+    return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)  # noqa: S603  # ours
 
 
 async def serve(settings: Settings) -> None:
-    """Run until a signal ends it. /ping answers from the first moment, with the reason while it is not ready."""
+    """Run until a signal ends it. /ping answers from the first moment, with the reason while it is
+    not ready.
+    """
     loop = asyncio.get_running_loop()
     devices = find_devices(settings.device, count_gpus)
     house = House(settings, devices)

@@ -1,4 +1,5 @@
-"""An ahead-of-time package of an exported program (AOTInductor), made at load for the very device it will run on.
+"""An ahead-of-time package of an exported program (AOTInductor), made at load for the very device it will
+run on.
 
 The package is compiled code: it is built here from the verified program, never taken from a release.
 """
@@ -22,10 +23,14 @@ def compile_program(exported: ExportedProgram, device: torch.device, precision: 
     import torch
 
     if precision != "release":
-        raise ValueError("TURNOUT_GPU_ENGINE=aot runs the program as exported; use compile for another precision")
+        raise ValueError(
+            "TURNOUT_GPU_ENGINE=aot runs the program as exported; use compile for another precision"
+        )
     from torch.export.passes import move_to_device_pass
 
     moved = move_to_device_pass(exported, str(device))
     with tempfile.TemporaryDirectory(prefix="turnout-aot-") as folder, torch.inference_mode():
-        package = torch._inductor.aoti_compile_and_package(moved, package_path=str(Path(folder) / "model.pt2"))
+        package = torch._inductor.aoti_compile_and_package(
+            moved, package_path=str(Path(folder) / "model.pt2")
+        )
         return torch._inductor.aoti_load_package(package)

@@ -1,8 +1,8 @@
 """Memory that the front, the decoder and the workers share: one file without a name, cut into equal slots.
 
 A request's bytes are received straight into its slot and leave it only for the batch on the device, so each
-byte is copied once. The file is sparse: a slot costs what was once written to it, and slots are reused last in,
-first out, so that memory stays with the hot ones.
+byte is copied once. The file is sparse: a slot costs what was once written to it, and slots are reused last
+in, first out, so that memory stays with the hot ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The model on its device: staging buffers, one forward pass per batch, warm-up over the buckets.
 
-`submit` starts a batch and `Handle.output()` waits for it, so that on CUDA the copy of the next batch overlaps
-the compute of this one; on CPU `submit` has already computed when it returns.
+`submit` starts a batch and `Handle.output()` waits for it, so that on CUDA the copy of the next batch
+overlaps the compute of this one; on CPU `submit` has already computed when it returns.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
     if engine == "aot":
         from model_build.gpu_server.ahead_of_time import compile_program
 
-        return compile_program(exported, device, precision)
+        compiled: Forward = compile_program(exported, device, precision)
+        return compiled
     if device.type != "cpu":
         exported = move_to_device_pass(exported, str(device))
     forward: Forward = exported.module()

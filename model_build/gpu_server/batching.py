@@ -63,8 +63,8 @@ class Waiting:
 
 
 def close_time(waiting: Waiting, curve: Curve, max_wait: float, margin: float) -> float:
-    """When the next batch closes if nothing else arrives: at once when full, else at the earlier of the oldest
-    request's maximum wait and the last moment at which the tightest deadline can still be met.
+    """When the next batch closes if nothing else arrives: at once when full, else at the earlier of the
+    oldest request's maximum wait and the last moment at which the tightest deadline can still be met.
     """
     if waiting.items >= curve.max_batch:
         return waiting.oldest
@@ -87,8 +87,8 @@ def finish_time(
 
 
 def round_down(items: int, curve: Curve) -> int:
-    """How many of `items` waiting to take when the sizes are padded: up to the next bucket, or only down to the
-    last one when that serves more items a second.
+    """How many of `items` waiting to take when the sizes are padded: up to the next bucket, or only down to
+    the last one when that serves more items a second.
     """
     items = min(items, curve.max_batch)
     if not curve.padded or items in curve.sizes:

@@ -1,4 +1,6 @@
-"""A process of the server: started with the arena and one end of a socket, watched for messages and for its end."""
+"""A process of the server: started with the arena and one end of a socket, watched for messages and
+for its end.
+"""
 
 from __future__ import annotations
 

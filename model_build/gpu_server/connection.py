@@ -1,6 +1,8 @@
-"""One HTTP/1.1 connection: the head is parsed by httptools, the body is received straight into a slot of the arena.
+"""One HTTP/1.1 connection: the head is parsed by httptools, the body is received straight into a slot of
+the arena.
 
-The slot is taken when the first byte of a request arrives, so head and body lie in it as they came; it goes back
+The slot is taken when the first byte of a request arrives, so head and body lie in it as they came; it goes
+back
 when the answer is written. Without a free slot, or when the application refuses at the head, the body is read
 into scratch memory and forgotten, and the answer leaves at once.
 """
@@ -108,7 +110,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next bytes go."""
-        if self._exchange is not None and (self._discard or self._body_complete):
+        if self._exchange is not None and (self._discard or self._is_complete()):
             return memoryview(self._scratch_buffer())
         if self._slot is None:
             self._slot = self._arena.acquire()
@@ -131,11 +133,11 @@ class Connection(asyncio.BufferedProtocol):
         elif self._exchange is None:
             self._filled += nbytes
             self._read_head()
-        elif self._body_complete:
+        elif self._is_complete():
             self._keep_pipelined(memoryview(self._scratch_buffer())[:nbytes])
         else:
             self._filled += nbytes
-            if self._body_complete:
+            if self._is_complete():
                 self._deliver(self._exchange)
 
     # -- the application's side
@@ -148,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def receiving(self) -> bool:
         """Whether a request is only partly there."""
-        return not self.idle and (self._exchange is None or not self._body_complete or self._discard > 0)
+        return not self.idle and (self._exchange is None or not self._is_complete() or self._discard > 0)
 
     def close(self) -> None:
         """Close once what was written is sent."""
@@ -157,12 +159,16 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def release(self) -> None:
-        """The batch that read this request's slot is back and nobody reads it any more (the client had gone)."""
+        """The batch that read this request's slot is back and nobody reads it any more (the client
+        had gone).
+        """
         self._held = False
         self._free_slot()
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """Write the answer of the request at hand; `extra` is further header lines, each with its line end."""
+        """Write the answer of the request at hand; `extra` is further header lines, each with its
+        line end.
+        """
         if self._transport is None or self._answered:
             return
         self._answered, self._held = True, False
@@ -181,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         )
         if not keep:
             self.close()
-        elif exchange is not None and not self._body_complete:
+        elif exchange is not None and not self._is_complete():
             self._discard = self._head_size + exchange.head.length - self._filled
             self._free_slot()
         else:
@@ -189,8 +195,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- inside
 
-    @property
-    def _body_complete(self) -> bool:
+    def _is_complete(self) -> bool:
         if self._exchange is None:
             return False
         return self._filled >= self._head_size + self._exchange.head.length
@@ -212,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         if end < 4:
             if self._filled >= HEAD_LIMIT:
                 self._application.on_bad(self, 431, f"the request's head is over {HEAD_LIMIT} bytes")
-            return
+            return None
         try:
             head = parse_head(start[:end])
         except httptools.HttpParserError as error:
@@ -235,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
             return None  # answered, and on to the next
         if not self._answered and self._slot is None:
             self._application.on_bad(self, 429, "every place in the queue is taken")
-        elif not self._answered and self._body_complete:
+        elif not self._answered and self._is_complete():
             self._deliver(exchange)
         return None
 

@@ -1,7 +1,7 @@
 """The model on a CUDA device: pinned staging, copies that overlap compute, one captured graph per bucket.
 
-Two sets of buffers alternate. While the graph of one set runs on the compute stream, the other set is filled on
-the host and copied on the copy stream; the events between the streams say when each may go on.
+Two sets of buffers alternate. While the graph of one set runs on the compute stream, the other set is
+filled on the host and copied on the copy stream; the events between the streams say when each may go on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from model_build.gpu_server.spec import NUMPY_DTYPES, GraphSpec
 
 Array = npt.NDArray[Any]
 WARM_RUNS = 3
+# PyTorch has left these two constructors without types.
+_Stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream
+_Event: Callable[[], torch.cuda.Event] = torch.cuda.Event
 
 
 @dataclass(slots=True)
@@ -64,8 +67,8 @@ class CudaBackend:
         self._spec = spec
         self._device = device
         self._graphs = cuda_graphs
-        self._compute = torch.cuda.Stream(device)
-        self._copy = torch.cuda.Stream(device)
+        self._compute = _Stream(device)
+        self._copy = _Stream(device)
         self._sets = tuple(self._buffers(max_batch, pinned) for _ in range(2))
         self._next = 0
 
@@ -134,8 +137,8 @@ class CudaBackend:
             rows=rows,
             device=[tensor.to(self._device) for tensor in host],
             answer=_host(max_batch, output.shape, NUMPY_DTYPES[output.datatype], pinned),
-            copied=torch.cuda.Event(),
-            done=torch.cuda.Event(),
+            copied=_Event(),
+            done=_Event(),
         )
 
 

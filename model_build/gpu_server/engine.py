@@ -1,7 +1,7 @@
 """One release being served: its queue, its workers, and the moment at which each batch leaves.
 
-Everything is decided by the pure rules of `batching` on what is known now; this file only keeps the books. The
-clock, the timer and the workers' `send` are handed in.
+Everything is decided by the pure rules of `batching` on what is known now; this file only keeps the books.
+The clock, the timer and the workers' `send` are handed in.
 """
 
 from __future__ import annotations
@@ -227,7 +227,9 @@ class Engine:
             failed = [index for index in span if index in errors]
             if failed and request.error is None:
                 where = f"item {part.first + failed[0] - row}"
-                request.error = model_error(where, errors[failed[0]], out_of_memory=reply["max_batch"] is not None)
+                request.error = model_error(
+                    where, errors[failed[0]], out_of_memory=reply["max_batch"] is not None
+                )
                 self._metrics.failed += 1
             bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
             if bad:
@@ -285,8 +287,8 @@ class Engine:
 def model_error(where: str, text: str, *, out_of_memory: bool) -> Exception:
     """The error of a request whose item made the model raise.
 
-    It is the input's fault: others of its batch passed, or the worker proved with another input that the model
-    is sound (a worker that cannot ends itself). Only memory is the server's fault.
+    It is the input's fault: others of its batch passed, or the worker proved with another input that the
+    model is sound (a worker that cannot ends itself). Only memory is the server's fault.
     """
     if out_of_memory:
         return EndpointFailed(f"the model raised on {where}: {text}")

@@ -146,8 +146,7 @@ class House:
         lane = Lane(lambda message: child.send(message), outs)
 
         def on_message(message: dict[str, Any]) -> None:
-            if "batch" in message:
-                assert crew.engine is not None
+            if "batch" in message and crew.engine is not None:
                 crew.engine.on_reply(lane, message)
             elif not ready.done():
                 ready.set_result(message)

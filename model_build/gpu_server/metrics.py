@@ -1,4 +1,6 @@
-"""What the server counts: Prometheus text for `/metrics`, and CloudWatch's embedded metric format for its log."""
+"""What the server counts: Prometheus text for `/metrics`, and CloudWatch's embedded metric format
+for its log.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Time as the event loop lives it: microsecond stamps, and how long a request lay in the kernel unseen.
 
-uvloop stamps an iteration once, to the millisecond. A request that became readable while the last iteration was
-busy waited for at most that iteration and the part of this one that has passed, so its arrival is dated back by
+uvloop stamps an iteration once, to the millisecond. A request that became readable while the last iteration
+was busy waited for at most that iteration and the part of this one that has passed, so its arrival is dated
+back by
 both: when the loop itself is the bottleneck, deadlines are judged on the caller's time and not on ours.
 """
 

@@ -1,8 +1,9 @@
 """Loading an exported program without unpickling anything.
 
-`torch.export.load` reads a zip of JSON and raw weights, but falls back to pickle for tensor subclasses, custom
-objects, legacy archives and sample inputs. A release never needs those, so an archive that holds one is refused
-before PyTorch sees it.
+`torch.export.load` reads a zip of JSON and raw weights, but falls back to pickle for tensor subclasses,
+custom
+objects, legacy archives and sample inputs. A release never needs those, so an archive that holds one is
+refused before PyTorch sees it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The queue: requests in order of arrival, interactive ones before shadow ones, cut into parts for batches.
 
-First come, first served within a priority, not earliest deadline first: admission promises each request a finish
-time, and only an order that later arrivals cannot change keeps that promise.
+First come, first served within a priority, not earliest deadline first: admission promises each request a
+finish time, and only an order that later arrivals cannot change keeps that promise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Priority(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One admitted request: `offsets` are its inputs' first bytes in the arena; `arrived`, `deadline` in seconds.
+    """One admitted request: `offsets` are its inputs' first bytes in the arena; `arrived`, `deadline` in
+    seconds.
 
     `taken` items are in batches, `answered` have come back; `output` collects theirs. `finished` is called
     exactly once, when the last part is back or the request is dropped.

@@ -1,8 +1,9 @@
-"""Open Inference Protocol bodies: where the tensors lie in a binary one, what a JSON one holds, and the answers.
+"""Open Inference Protocol bodies: where the tensors lie in a binary one, what a JSON one holds, and the
+answers.
 
 The binary form is decoded without touching the tensors' bytes: only their places in the body are returned.
-`handlers.protocol` is the API's codec; this one is the hot loop of a server that answers thousands a second, so
-it reads one known graph and knows nothing else.
+`handlers.protocol` is the API's codec; this one is the hot loop of a server that answers thousands a
+second, so it reads one known graph and knows nothing else.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ def _tensor_of(entry: Mapping[str, Any], spec: GraphSpec) -> RowSpec:
 
 
 def _items(entry: Mapping[str, Any], tensor: RowSpec, items: int) -> int:
-    """The batch size that this input states, which must be the other inputs' (`items`, or -1 for the first)."""
+    """The batch size that this input states, which must be the other inputs' (`items`, or -1 for
+    the first).
+    """
     shape = entry.get("shape")
     whole = isinstance(shape, list) and len(shape) > 0 and all(type(size) is int for size in shape)
     if not isinstance(shape, list) or not whole or tuple(shape[1:]) != tensor.shape or shape[0] < 1:

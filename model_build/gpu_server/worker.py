@@ -1,14 +1,14 @@
 """The process that owns one device: gathers batches from shared memory, runs them, writes the answers back.
 
 Messages are JSON over a socket, a few hundred bytes a batch; tensors travel only through the arena.
-    front -> worker   {"batch": id, "items": n, "out": byte offset, "parts": [[count, offset of each input…], …]}
+    front -> worker   {"batch": id, "items": n, "out": byte offset, "parts": [[count, offset by input…], …]}
     worker -> front   {"ready": {"device", "curve", "load_s"}}  or  {"failed": reason}   once
                       {"batch": id, "ms": total, "model_ms": …, "errors": [[row, text]…], "nonfinite": [row…],
                        "max_batch": n or null}
 A model that raises costs only the items that make it raise: the batch is run again in halves, at most
 `MAX_RUNS` times. When nothing in a batch succeeds, a warm-up input tells whether the model or the input is to
-blame; a model that fails that too ends the process (a CUDA context does not survive an assertion), and the front
-starts another. Out of memory halves the largest batch.
+blame; a model that fails that too ends the process (a CUDA context does not survive an assertion), and the
+front starts another. Out of memory halves the largest batch.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class Worker:
     def _isolate(
         self, parts: list[list[int]], first: int, out: npt.NDArray[Any], error: Exception, outcome: Outcome
     ) -> None:
-        """Run the two halves of a batch that failed with `error`; `parts` are single items from row `first`."""
+        """Run the two halves of a batch that failed with `error`; `parts` are single items from row
+        `first`.
+        """
         if out_of_memory(error):
             outcome.max_batch = min(outcome.max_batch or len(parts), max(1, len(parts) // 2))
         if len(parts) == 1 or outcome.runs >= MAX_RUNS:
@@ -204,7 +206,9 @@ def start_up(orders: Orders, spec: GraphSpec) -> tuple[Backend, Curve, dict[str,
 
 
 def main(orders_json: str, spec_json: str, socket_fd: int, arena_fd: int) -> int:
-    """Entry of the worker process; the exit code is 0 when the front closed the link, 1 when loading failed."""
+    """Entry of the worker process; the exit code is 0 when the front closed the link, 1 when
+    loading failed.
+    """
     from model_build.gpu_server.spec import from_json
 
     link = Connection(socket.socket(fileno=socket_fd).detach())

@@ -3,8 +3,8 @@
     python -m scripts.bench.gpu_device [--models light,medium,heavy] [--device auto] [--json]
 
 On CPU it compares eager, compiled, ahead-of-time and half precision with one thread; on CUDA also with and
-without graphs. The ceiling is the device's own matrix multiplication, timed here in the same precision, applied
-to the model's counted operations. A variant that fails says why in its row.
+without graphs. The ceiling is the device's own matrix multiplication, timed here in the same precision,
+applied to the model's counted operations. A variant that fails says why in its row.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ def main(
             [row.get("failed", "")]
             if "failed" in row
             else [
-                f"{row[str(s)]['items_per_s']:>9.0f} {row[str(s)]['p99_ms']:>8.2f} {row[str(s)]['of_ceiling']:>5.0%}"
-                for s in batches
+                "{items_per_s:>9.0f} {p99_ms:>8.2f} {of_ceiling:>5.0%}".format(**row[str(size)])
+                for size in batches
             ]
         )
         print(f"{row['model']:8}{row['variant']:20}" + " |".join(cells))

@@ -1,7 +1,8 @@
 """An open-loop load generator for one HTTP server: Poisson arrivals, latency from the intended send time.
 
-A generator that waits for answers before it sends hides the queue that it makes (coordinated omission); this one
-sends on schedule, on a free connection or a new one. `saturate` is the closed loop that finds the capacity.
+A generator that waits for answers before it sends hides the queue that it makes (coordinated omission);
+this one
+sends on schedule, on a free connection or a new one. Rate 0 is a closed loop, which finds the capacity.
 Run as a process: `python -m scripts.bench.gpu_load JSON`, which prints one JSON document.
 """
 
@@ -93,8 +94,8 @@ class Client(asyncio.Protocol):
     def send(self, intended: float) -> None:
         """Send one request that was due at `intended`."""
         self._intended, self._begun = intended, time.perf_counter()
-        assert self._transport is not None
-        self._transport.write(self._run.request)
+        if self._transport is not None:
+            self._transport.write(self._run.request)
 
     def data_received(self, data: bytes) -> None:
         """Part of an answer."""
@@ -111,7 +112,7 @@ class Client(asyncio.Protocol):
             self._expected = -1
             self._run.answered(self, self._status, self._intended, self._begun)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Closed by the server."""
         self._run.lost(self)
 
@@ -157,7 +158,7 @@ class Run:
     async def _poisson(self, loop: asyncio.AbstractEventLoop) -> None:
         """Arrivals from a thread that sleeps to the microsecond: event loops wake to the millisecond."""
         done = asyncio.Event()
-        draw = random.Random(self.load.seed)
+        draw = random.Random(self.load.seed)  # noqa: S311  # arrivals, not secrets
 
         def arrivals() -> None:
             at = self._start + draw.expovariate(self.load.rate)

@@ -13,7 +13,9 @@ app = typer.Typer()
 
 @app.command()
 def profile(
-    release: Annotated[str, typer.Argument(help="a model (its current release) or the start of a release id")],
+    release: Annotated[
+        str, typer.Argument(help="a model (its current release) or the start of a release id")
+    ],
     gpu: Annotated[bool, typer.Option("--gpu", help="the gpu variant, by batch size")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     engine: Annotated[str, typer.Option(help="eager, compile or aot")] = "eager",

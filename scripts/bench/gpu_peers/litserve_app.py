@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from fastapi import Request
 
-
 ORDERS = json.loads(os.environ["BENCH_ORDERS"])
 
 
 class Api(litserve.LitAPI):
     """One worker process; batches are formed by LitServe's loop."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, _device: str) -> None:
         """Load in the worker."""
         torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
         self.dtype = {"FP32": np.float32, "INT64": np.int64}[ORDERS["datatype"]]

@@ -27,7 +27,9 @@ BINARY = "application/vnd.sagemaker-triton.binary+json"
 
 
 class Scaled(nn.Module):
-    """logits = factor × the first two of four inputs: the answer tells which row and which release it is from."""
+    """logits = factor × the first two of four inputs: the answer tells which row and which release
+    it is from.
+    """
 
     def __init__(self, factor: float) -> None:
         super().__init__()

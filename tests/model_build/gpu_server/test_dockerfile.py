@@ -1,4 +1,6 @@
-"""The Dockerfile without an engine: its instructions, and its steps repeated in a fresh virtual environment."""
+"""The Dockerfile without an engine: its instructions, and its steps repeated in a fresh virtual
+environment.
+"""
 
 from __future__ import annotations
 

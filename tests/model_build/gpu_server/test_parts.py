@@ -17,7 +17,9 @@ from model_build.gpu_server.settings import Settings, from_environment
 
 def test_the_environment_becomes_settings() -> None:
     assert from_environment({}) == Settings()
-    read = from_environment({"TURNOUT_GPU_PORT": "9", "TURNOUT_GPU_PINNED": "false", "TURNOUT_GPU_MAX_WAIT_MS": "0"})
+    read = from_environment(
+        {"TURNOUT_GPU_PORT": "9", "TURNOUT_GPU_PINNED": "false", "TURNOUT_GPU_MAX_WAIT_MS": "0"}
+    )
     assert (read.port, read.pinned, read.max_wait_ms) == (9, False, 0)
     assert from_environment({"TURNOUT_GPU_PORT": "9", "SAGEMAKER_BIND_TO_PORT": "7"}).port == 7
 

@@ -119,7 +119,10 @@ def test_other_bad_requests(server: Server) -> None:
     assert server.request("POST", "/invocations", b" " * 30000, Content_Type=kind).status == 413
     assert server.request("GET", "/invocations").status == 405
     assert server.request("GET", "/nowhere").status == 404
-    assert server.request("POST", "/invocations", b"{}", Content_Type=f"{BINARY};json-header-size=99").status == 400
+    assert (
+        server.request("POST", "/invocations", b"{}", Content_Type=f"{BINARY};json-header-size=99").status
+        == 400
+    )
     assert server.infer([[1, 2, 3, 4]], "deadline_ms=soon").status == 400
     assert server.infer([[1, 2, 3, 4]], "priority=vip").status == 400
     assert server.infer([[1, 2, 3, 4]], "deadline_ms=500,priority=shadow,tenant=x").status == 200
@@ -159,7 +162,8 @@ def test_a_client_that_disconnects_frees_its_place(server: Server) -> None:
     free = server.metric("slots_free")
     for cut in (10, 150, 10_000):
         body, content_type = binary_body(np.zeros((3, 4), np.float32))
-        head = f"POST /invocations HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /invocations HTTP/1.1\r\nContent-Type: {content_type}\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall((head.encode() + body)[:cut])
     server.wait(lambda: server.metric("slots_free") == free)
@@ -168,7 +172,9 @@ def test_a_client_that_disconnects_frees_its_place(server: Server) -> None:
 
 def test_a_slow_client_does_not_hold_a_batch(server: Server) -> None:
     body, content_type = binary_body(np.zeros((1, 4), np.float32))
-    head = f"POST /invocations HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /invocations HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", server.port), 10) as slow:
         slow.sendall(head.encode() + body[:-3])
         assert server.infer([[1, 2, 3, 4]]).status == 200
@@ -179,7 +185,9 @@ def test_a_slow_client_does_not_hold_a_batch(server: Server) -> None:
 def test_a_client_that_stops_sending_is_told_and_closed(start: Start, server: Server) -> None:
     patient = start(server.folder, body_timeout_s=0.2)
     with socket.create_connection(("127.0.0.1", patient.port), 10) as slow:
-        slow.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n{")
+        slow.sendall(
+            b"POST /invocations HTTP/1.1\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n{"
+        )
         answer = b"".join(iter(lambda: slow.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 408")
 
@@ -239,7 +247,9 @@ def test_what_a_dead_worker_held_fails_at_once(start: Start, make_release: Make)
         assert {answer.result().status for answer in pending} <= {500, 503}
 
 
-def test_sigterm_finishes_what_is_in_flight_refuses_the_new_and_exits_0(start: Start, make_release: Make) -> None:
+def test_sigterm_finishes_what_is_in_flight_refuses_the_new_and_exits_0(
+    start: Start, make_release: Make
+) -> None:
     server = start(make_release(Slow()), max_batch=1)
     with ThreadPoolExecutor(6) as pool:
         pending = [pool.submit(server.infer, [[1, 2, 3, 4]]) for _ in range(6)]
@@ -297,7 +307,9 @@ class _Broken(nn.Module):
         return x[:, :2]
 
 
-def test_a_model_that_fails_its_warm_up_never_turns_healthy_and_says_why(start: Start, make_release: Make) -> None:
+def test_a_model_that_fails_its_warm_up_never_turns_healthy_and_says_why(
+    start: Start, make_release: Make
+) -> None:
     server = start(make_release(_Broken()), wait=False)
     server.wait(lambda: "loading failed" in server.log.read_text())
     ping = server.ping()
