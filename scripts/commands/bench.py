@@ -134,7 +134,7 @@ def prepared(places: Places, model: str) -> Iterator[tuple[Bench, list[dict[str,
     if alias is None:
         raise LocalCloudError(f"{name}:live is not deployed")
     function = functions[name, alias.version]
-    inputs = client.sample(places.releases, model, 0)["inputs"]
+    inputs = client.sample(places.releases, model, 1)["inputs"]
     with tempfile.TemporaryDirectory() as scratch:
         yield (
             measure.Bench(
