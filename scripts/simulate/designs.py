@@ -10,7 +10,7 @@ from handlers.routing.capacity import CapacityEconomics
 from handlers.routing.capacity_prices import capacity_economics
 from handlers.routing.snapshot import Topology
 
-from .engine import Design
+from .design import Design
 from .optimum import SlotPrices, slot_costs, slot_prices, start_usd
 from .scaling import ByEconomics, Fixed, Mark, TargetTracking
 from .scenario import Scenario

@@ -12,7 +12,7 @@ tokens are handed out), the sandboxes' breakers (a refusal is not a failure).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import cast
 
@@ -23,28 +23,18 @@ from handlers.routing.profile import GpuProfile
 from handlers.routing.snapshot import Snapshot, Topology
 from handlers.routing.types import Decision, Local, Path, Request
 
+from .design import Design, snapshot_of
 from .draws import Draws
 from .fleet import BATCH_DONE, BATCH_TIMER, INSTANCE_LOST, INSTANCE_READY, Fleet, Instance
 from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of, price_list
 from .sandboxes import COLD, THROTTLED, Sandboxes
-from .scaling import Scaler, Seen
+from .scaling import Seen
 from .scenario import Scenario
 from .trace import Trace
 
 TICK_S = 60.0
 FRONT_INIT_S = 0.35
 TICK, ESCALATE = 0, 5
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """One policy: its name, the router's policy, the topology (None: auto), the scaler, and the cascade."""
-
-    name: str
-    router: str
-    topology: Topology | None
-    scaler: Callable[[], Scaler]
-    cascade: bool = True
 
 
 def replay(
@@ -84,7 +74,7 @@ class _Run:
         self.events: list[tuple[float, int, int, Instance | int | None]] = []
         self.serial = 0
         self.scaler = design.scaler()
-        self.snapshot = self._snapshot(0, 0, 0.0)
+        self.snapshot = snapshot_of(scenario, design, 0, 0, 0.0)
         self.courses: dict[int, Decision] = {}
         self.fleet: Fleet | None = None
         self.began: dict[int, tuple[float, float, bool, bool]] = {}
@@ -105,20 +95,6 @@ class _Run:
         self.needs = np.frombuffer(draws.confidence, dtype=np.float64) < threshold
         self.needing = self.needs.tobytes()
 
-    def _snapshot(self, ready: int, starting: int, now: float) -> Snapshot:
-        topology = self.design.topology or (Topology.SPLIT if ready else Topology.COLOCATED)
-        made = Snapshot.from_profile(
-            self.scenario.profile,
-            self.scenario.economics,
-            topology=topology,
-            policy=self.design.router,
-            cascade=self.scenario.cascade,
-            gpu_ready=ready,
-            gpu_starting=starting,
-            now=now,
-        )
-        return made if self.design.cascade else replace(made, cascade=None)
-
     def _schedule(self, at: float, kind: int, what: Instance | int | None) -> None:
         self.serial += 1
         heappush(self.events, (at, self.serial, kind, what))
@@ -128,7 +104,7 @@ class _Run:
         ready, starting = (len(fleet.ready), len(fleet.starting)) if fleet else (0, 0)
         known = self.snapshot.gpu
         if known is None or (ready, starting) != (known.ready, known.starting):
-            self.snapshot = self._snapshot(ready, starting, now)
+            self.snapshot = snapshot_of(self.scenario, self.design, ready, starting, now)
             self.courses = {}
         self.tally.capacity.append((now, ready, starting))
 
@@ -302,7 +278,7 @@ class _Run:
         return init_s
 
     def _model_call(self, now: float, cpu_s: float) -> float:
-        """Invoke the model's function from the front; its cold start in s, or −1 when it is throttled."""
+        """Invoke the model's function from the front: its cold start in s, −1 when throttled."""
         got = self.model.acquire(now)
         if got == THROTTLED:
             return -1.0
@@ -364,7 +340,6 @@ class _Run:
             self.tally.starts += 1
 
     def outcome(self) -> Outcome:
-        """The money and the shares."""
         return outcome_of(
             self.design.name,
             self.tally,

@@ -18,8 +18,9 @@ from handlers.errors import LocalCloudError
 from handlers.routing.snapshot import Topology
 from scripts.local.client import ask, error_text
 
+from .design import Design
 from .draws import draw
-from .engine import Design, replay
+from .engine import replay
 from .outcome import CASCADE, CPU, GPU, STANDBY
 from .scaling import Fixed
 from .scenario import Scenario

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.routing.snapshot import GpuCapacity, Topology
+from scripts.simulate.design import Design
 from scripts.simulate.designs import NAMES, design
 from scripts.simulate.draws import draw
-from scripts.simulate.engine import Design, replay
+from scripts.simulate.engine import replay
 from scripts.simulate.fleet import BATCH_DONE, Fleet, Instance
 from scripts.simulate.outcome import CPU, GPU, REFUSED, STANDBY, Outcome
 from scripts.simulate.sandboxes import COLD, THROTTLED, WARM, Sandboxes
