@@ -94,9 +94,9 @@ def data() -> Splits:
 
 
 def drop_words(tensors: tuple[torch.Tensor, ...], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """One word in eight becomes unknown, so that no single word decides."""
+    """One word in five becomes unknown, so that no single word decides."""
     ids = tensors[0]
-    dropped = (torch.rand(ids.shape, generator=generator) < 0.12).to(ids.device) & (ids != PAD)
+    dropped = (torch.rand(ids.shape, generator=generator) < 0.2).to(ids.device) & (ids != PAD)
     return (torch.where(dropped, UNKNOWN, ids),)
 
 
@@ -177,8 +177,8 @@ RECIPE = Recipe(
     teacher=teacher,
     student=student,
     augment=drop_words,
-    teacher_training=Training(epochs=12, batch_size=64, learning_rate=1e-3, weight_decay=0.1, average=0.99),
-    student_training=Training(epochs=20, batch_size=64, learning_rate=3e-3, weight_decay=0.1, average=0.99),
+    teacher_training=Training(epochs=7, batch_size=64, learning_rate=1e-3, weight_decay=0.1, average=0.99),
+    student_training=Training(epochs=10, batch_size=64, learning_rate=3e-3, weight_decay=0.1, average=0.99),
     distillation=Distillation(temperature=2.0, weight=0.7),
     pruning=Pruning(
         ratios=(0.5,), training=Training(epochs=5, learning_rate=1e-3, weight_decay=0.1, average=0.99)
