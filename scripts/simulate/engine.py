@@ -32,8 +32,7 @@ from .scaling import Seen
 from .scenario import Scenario
 from .trace import Trace
 
-TICK_S = 60.0
-FRONT_INIT_S = 0.35
+TICK_S, FRONT_INIT_S = 60.0, 0.35
 TICK, ESCALATE = 0, 5
 
 
