@@ -6,12 +6,14 @@ changed file is noticed wherever it came from.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 
-from handlers.errors import BuildError
+from handlers.errors import BuildError, TurnoutError
 from model_build.fingerprint import digest, of_array, of_value
 from model_build.recipe import Array, Recipe, Sample, Split, Splits, TensorSpec
 
@@ -38,7 +40,16 @@ def cut(rows: int, seed: int, sizes: Mapping[str, int], rest: str = "train") -> 
 
 def load(recipe: Recipe) -> Splits:
     """The recipe's splits, checked. Raises BuildError naming the split, the tensor and the row."""
-    splits = recipe.data()
+    try:
+        splits = recipe.data()
+    except TurnoutError:
+        raise
+    except Exception as error:  # a recipe's own code may fail with anything: say where
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise BuildError(
+            f"recipe {recipe.name}: data() failed: {type(error).__name__}: {error} ({where})"
+        ) from error
     for field in fields(splits):
         value = getattr(splits, field.name)
         if isinstance(value, Split):

@@ -120,6 +120,7 @@ def test_GivenABuildKilledInTraining_WhenBuiltAgain_ThenItGoesOnAndNothingHalfIs
             "known.target.astype(np.int64) + 1",
             "is out of range; the recipe has",
         ),
+        ("targets[chosen])", "targets[chosen] + 1)", "is out of range; the recipe has 2 labels"),
         ("Guarantee(epsilon=0.05)", "Guarantee(epsilon=0.001)", "needs at least"),
         ("nn.Linear(30, width)", "nn.Linear(31, width)", "the teacher cannot take measurements [2, 30]"),
         ("RECIPE = ", "RECIPES = ", "a recipe file must define RECIPE = Recipe(…), found NoneType"),
