@@ -118,7 +118,7 @@ def test_GivenABuildKilledInTraining_WhenBuiltAgain_ThenItGoesOnAndNothingHalfIs
         (
             "known.target.astype(np.int64)",
             "known.target.astype(np.int64) + 1",
-            "is out of range; the recipe has",
+            "data() failed: IndexError: tuple index out of range (tumour.py, line",
         ),
         ("targets[chosen])", "targets[chosen] + 1)", "is out of range; the recipe has 2 labels"),
         ("Guarantee(epsilon=0.05)", "Guarantee(epsilon=0.001)", "needs at least"),
