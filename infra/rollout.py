@@ -171,10 +171,11 @@ class Rollout:
         left = minutes * 60.0
         while True:
             found = self._aws.alarms.describe_alarms(
-                AlarmNames=names, StateValue="ALARM", AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+                AlarmNames=names, AlarmTypes=["MetricAlarm", "CompositeAlarm"]
             )
             kinds = ("MetricAlarms", "CompositeAlarms")
-            ringing = [alarm["AlarmName"] for kind in kinds for alarm in found.get(kind, [])]
+            alarms = [alarm for kind in kinds for alarm in found.get(kind, [])]
+            ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
             if ringing:
                 raise ReleaseError(f"the canary is taken back: {', '.join(ringing)} in ALARM")
             if left <= 0:

@@ -107,7 +107,7 @@ def _page(document: dict[str, Any]) -> list[str]:
         for path, rows in model["per_request"].items():
             total = model["usd_per_request"][path]
             lines.append(
-                f"  {path}: {1e6 * total:.2f} a million requests, {requests * total:.2f} for {requests:,} a month"
+                f"  {path}: {1e6 * total:.2f} a million requests, {requests * total:.2f} for {requests:,}"
             )
             lines += [_row(row, 1e6) for row in rows]
         for scenario in model["gpu_scenarios"]:
@@ -117,7 +117,7 @@ def _page(document: dict[str, Any]) -> list[str]:
             lines.append(
                 f"  one {serving['instance_type']} pays above {rate:,.0f} requests/s"
                 if rate
-                else f"  one {serving['instance_type']} never pays by cost alone: the wait costs more than the CPU"
+                else f"  one {serving['instance_type']} never pays: the wait costs more than the CPU"
             )
     lines += ["", f"the stage's limit is {document['monthly_limit_usd']:g} USD a month"]
     return lines

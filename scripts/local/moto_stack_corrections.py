@@ -67,6 +67,15 @@ def update_what_a_parameter_in_ssm_changed() -> None:
                 given[name] = self.input_parameters.get(name, template["Parameters"][name].get("Default"))
         update(self, template, given)
 
+    resolve = CloudFormationBackend._resolve_update_parameters
+
+    def resolved(self: CloudFormationBackend, instance: Stack, incoming_params: Any) -> Any:
+        """The previous value of a parameter that was never given is its default."""
+        given = [entry for entry in incoming_params if "ParameterValue" in entry]
+        kept = [entry for entry in incoming_params if entry["ParameterKey"] in instance.parameters]
+        return resolve(self, instance, [*given, *(entry for entry in kept if entry not in given)])
+
+    replace(CloudFormationBackend, "_resolve_update_parameters", resolved)
     replace(ResourceMap, "update", updated)
     replace(CloudFormationResponse, "_validate_different_update", validate)
     replace(Stack, "has_parameters", has)
