@@ -184,7 +184,7 @@ def test_a_release_changed_by_one_byte_is_refused_with_the_reason(running: Proje
     finally:
         s3.put_object(Bucket=bucket, Key=key, Body=sound)
     # Then it is not ready, and says which file and why
-    assert status == 503
+    assert status == 503, told
     assert "cpu/model.onnx" in told
     assert "sha256" in told
 
@@ -194,7 +194,7 @@ def test_a_missing_pointer_is_named(running: Project, pointer: Any) -> None:
     ssm.delete_parameter(Name=name)
     restart_sandboxes(running)
     status, told = readiness(running)
-    assert status == 503
+    assert status == 404, told
     assert name in told
 
 
