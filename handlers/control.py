@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from handlers.adapters.api_route import ApiRoute
-from handlers.adapters.endpoint_metrics import EndpointMetrics, MetricsReader
+from handlers.adapters.control_ports import Ports, aws_ports
+from handlers.adapters.endpoint_metrics import EndpointMetrics
 from handlers.adapters.gpu_fleet import GpuFleet
-from handlers.adapters.release_store import ReleaseStore
-from handlers.adapters.signed_http import SignedHttp
-from handlers.adapters.state import StateTable
 from handlers.errors import InvalidInput, PointerMissing, ReleaseTampered, TurnoutError
 from handlers.routing.codec import to_json
 from handlers.routing.control_codec import state_from_json, state_to_json
@@ -31,7 +28,7 @@ from handlers.routing.controlled import Controlled, read_models
 from handlers.routing.controller import ControlState, Endpoint, Step, advance
 from handlers.routing.profile import Profile
 from handlers.routing.report import Report, merged
-from handlers.routing.route import AUTO, Route
+from handlers.routing.route import Route
 from handlers.routing.snapshot import Cascade, Topology, cascade_of
 from handlers.serving.manifest import parse as parse_manifest
 from handlers.serving.release import ReleaseSource, parse_pointer
@@ -39,18 +36,6 @@ from handlers.serving.release import ReleaseSource, parse_pointer
 LEASE_S = 55.0
 NAMESPACE = "turnout"
 logger = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the loop touches: the table, the kill switch; by model its release, fleet, metrics and route."""
-
-    table: StateTable
-    enabled: Callable[[], bool]
-    source: Callable[[Controlled], ReleaseSource]
-    fleet: Callable[[Controlled], GpuFleet | None]
-    metrics: Callable[[Controlled, float], EndpointMetrics | None]
-    route: Callable[[Controlled], ApiRoute | None]
 
 
 def run(
@@ -182,50 +167,9 @@ def _measure(controlled: Controlled, step: Step, report: Report, endpoint: Endpo
             metric.add_dimension(name="model", value=controlled.model)
 
 
-def aws_ports(environ: Mapping[str, str]) -> Ports:
-    """The ports on AWS; boto3 clients are made once."""
-    import boto3
-    from botocore.config import Config
-
-    config = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 3, "mode": "standard"})
-    client = cache(lambda service: boto3.client(service, region_name=environ["AWS_REGION"], config=config))
-    signed = SignedHttp(environ["AWS_REGION"], environ)
-
-    def metrics(controlled: Controlled, now: float) -> EndpointMetrics | None:
-        reader = MetricsReader(
-            client("cloudwatch"), controlled.endpoint, controlled.variant, controlled.inference_component
-        )
-        try:
-            return reader.read(now)
-        except client("cloudwatch").exceptions.ClientError as error:
-            logger.warning("CloudWatch cannot be read", extra={"reason": str(error)})
-            return None
-
-    def enabled() -> bool:
-        found = client("ssm").get_parameter(Name=environ["TURNOUT_KILL_SWITCH"])
-        return bool(found["Parameter"]["Value"] == "true")
-
-    return Ports(
-        table=StateTable(client("dynamodb"), environ["TURNOUT_TABLE"]),
-        enabled=enabled,
-        source=lambda m: ReleaseStore(signed, environ["TURNOUT_BUCKET"], m.model, m.pointer),
-        fleet=lambda m: (
-            GpuFleet(client("sagemaker"), m.endpoint, m.inference_component, m.variant)
-            if m.endpoint
-            else None
-        ),
-        metrics=metrics,
-        route=lambda m: (
-            ApiRoute(client("apigatewayv2"), m.api_id, m.api_stage, m.route_variable)
-            if m.topology == AUTO
-            else None
-        ),
-    )
-
-
 @cache
 def _started() -> tuple[tuple[Controlled, ...], Ports]:
-    return read_models(os.environ["TURNOUT_MODELS"]), aws_ports(os.environ)
+    return read_models(os.environ["TURNOUT_MODELS"]), aws_ports(os.environ, logger)
 
 
 @logger.inject_lambda_context

@@ -13,10 +13,11 @@ import pytest
 from moto import mock_aws
 
 from handlers.adapters.api_route import ApiRoute
+from handlers.adapters.control_ports import Ports
 from handlers.adapters.endpoint_metrics import EndpointMetrics, MetricsReader
 from handlers.adapters.gpu_fleet import FleetSize, GpuFleet
 from handlers.adapters.state import StateTable
-from handlers.control import Ports, run
+from handlers.control import run
 from handlers.errors import InvalidConfig, ReleaseError, TurnoutError
 from handlers.routing.codec import from_json
 from handlers.routing.control_codec import state_from_json
