@@ -11,7 +11,7 @@ import torch
 
 from handlers.errors import BuildError
 from model_build.calibrate import Calibration, calibrate, confidence
-from model_build.gate import GateResult
+from model_build.gate import ROUNDING, GateResult
 from model_build.gpu_variant import GpuVariant, run
 from model_build.recipe import Split
 from model_build.session import outputs_of
@@ -139,7 +139,7 @@ def confusion_matrix(answers: Array, targets: Array, classes: int) -> tuple[tupl
 
 
 def _refuse(max_drop: float, min_accuracy: float | None, cpu: float, gpu: float) -> None:
-    if gpu - cpu > max_drop:
+    if gpu - cpu > max_drop + ROUNDING:
         raise BuildError(
             f"gate: on the test split the cpu variant is {100 * (gpu - cpu):.2f} points below the gpu "
             f"variant, at most {100 * max_drop:.2f} are allowed; no release is made"

@@ -20,6 +20,8 @@ from model_build.recipe import Gates
 from model_build.step import Step, Work
 
 TIE = 1.05
+ROUNDING = 1e-9
+"""Accuracies are ratios of counts: a drop that equals its bound must not fail by the last bit."""
 WORTH_SPEED, WORTH_MS, WORTH_BYTES, WORTH_SHARE = 1.1, 0.03, 32_000, 0.75
 
 
@@ -109,7 +111,7 @@ def pays(measured: Sequence[Measured]) -> list[Measured]:
 def failures_of(entry: Measured, gates: Gates, teacher_score: float) -> tuple[str, ...]:
     """Which gates the candidate fails on validation data, in words with both numbers."""
     found = []
-    if entry.score < teacher_score - gates.max_drop:
+    if entry.score < teacher_score - gates.max_drop - ROUNDING:
         drop = teacher_score - entry.score
         found.append(f"{100 * drop:.2f} points below the teacher, at most {100 * gates.max_drop:.2f} allowed")
     if gates.min_accuracy is not None and entry.score < gates.min_accuracy:

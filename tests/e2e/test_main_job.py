@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,12 +195,3 @@ def test_a_missing_pointer_is_named(running: Project, pointer: Any) -> None:
     status, told = readiness(running)
     assert status == 404, told
     assert name in told
-
-
-def test_down_leaves_nothing_running(running: Project) -> None:
-    found = running.json("status")
-    pids = [process["pid"] for process in found["processes"]]
-    pids += [pid for row in (*found["functions"], *found["endpoints"]) for pid in row["pids"]]
-    assert running.run("down").returncode == 0
-    running.wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
-    assert running.run("status").returncode == 2
