@@ -133,9 +133,8 @@ class Encoder(nn.Module):
     def __init__(self, width: int, heads: int, layers: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.words = nn.Embedding(WORDS, width, padding_idx=PAD)
-        self.places = nn.Embedding(MAX_TOKENS, width)
+        self.places = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
         nn.init.normal_(self.words.weight, std=0.1)
-        nn.init.normal_(self.places.weight, std=0.02)
         self.layers = nn.ModuleList(Layer(width, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -143,7 +142,7 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         seen = (tokens != PAD).unsqueeze(-1).float()
-        x = self.dropout(self.words(tokens) + self.places.weight)
+        x = self.dropout(self.words(tokens) + self.places)
         hide = ((1 - seen) * -1e4).transpose(1, 2).unsqueeze(1)
         for layer in self.layers:
             x = layer(x, hide)
