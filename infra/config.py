@@ -120,6 +120,9 @@ class Training(Section):
         if self.spot and self.max_wait_minutes < self.max_runtime_minutes:
             allowed = f"at least max_runtime_minutes ({self.max_runtime_minutes})"
             raise refuse("max_wait_minutes", self.max_wait_minutes, allowed)
+        if self.spot and self.warm_pool_minutes:
+            allowed = "0 while spot is true: SageMaker keeps no warm pool for managed spot"
+            raise refuse("warm_pool_minutes", self.warm_pool_minutes, allowed)
         return self
 
 

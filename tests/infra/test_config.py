@@ -66,6 +66,12 @@ def test_sections_are_frozen():
         ),
         (
             "attainment",
+            "training.warm_pool_minutes = 5\nattainment",
+            "training.warm_pool_minutes",
+            "0 while spot",
+        ),
+        (
+            "attainment",
             'training.schedule = "daily"\nattainment',
             "training.schedule",
             "EventBridge schedule",
