@@ -183,7 +183,7 @@ def test_a_release_changed_by_one_byte_is_refused_with_the_reason(running: Proje
     finally:
         s3.put_object(Bucket=bucket, Key=key, Body=sound)
     # Then it is not ready, and says which file and why
-    assert status == 503, told
+    assert status == 424, told
     assert "cpu/model.onnx" in told
     assert "sha256" in told
 
