@@ -56,7 +56,9 @@ def test_GIVEN_a_healthy_endpoint_WHEN_the_gpu_is_asked_for_THEN_its_answer_goes
     assert all(not answer["parameters"]["degraded"] for answer in answers)
     ports = {seen["port"] for seen in endpoint.seen}
     assert len(ports) <= 2, "connections are used again (a second one is a hedge's)"
-    assert re.fullmatch(r"deadline_ms=4\d{3}\.\d,priority=normal", endpoint.seen[0]["attributes"])
+    told = [seen["attributes"] for seen in endpoint.seen]  # the fixture's own first call may arrive late
+    mine = [each for each in told if re.fullmatch(r"deadline_ms=4\d{3}\.\d,priority=normal", each)]
+    assert len(mine) >= 5, told
 
 
 @pytest.mark.parametrize(
