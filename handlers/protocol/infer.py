@@ -7,6 +7,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from handlers.errors import InvalidInput
 from handlers.protocol import tensors
 from handlers.protocol.tensors import Tensor
@@ -74,7 +76,7 @@ def split_body(body: bytes | memoryview, header_length: str | None) -> tuple[dic
         size = int(header_length)
     text = bytes(view[:size])
     try:
-        document = json.loads(text)
+        document = _loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("body", text[:80], f"a JSON object ({error})") from error
     if not isinstance(document, dict):
@@ -136,8 +138,16 @@ def _joined(
         else:
             entry["data"] = tensors.to_json(tensor)
         entries.append(entry)
-    header = json.dumps({**head, key: entries}, separators=(",", ":"), allow_nan=False).encode()
+    header = orjson.dumps({**head, key: entries})
     return b"".join((header, *chunks)), len(header)
+
+
+def _loads(text: bytes) -> Any:
+    """What orjson refuses, the standard library reads or explains: NaN is refused later, by its field."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _inputs(entries: object, blob: memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:

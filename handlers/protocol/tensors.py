@@ -87,19 +87,31 @@ def to_binary(tensor: Tensor) -> bytes:
 
 
 def to_json(tensor: Tensor) -> list[Any]:
-    """Encode as a flat JSON list. BYTES that are not UTF-8 show the replacement character."""
+    """Encode as a flat JSON list. BYTES that are not UTF-8 show the replacement character.
+
+    Raises ValueError for NaN and infinity, which JSON does not have.
+    """
     flat = tensor.array.ravel().tolist()
-    return [item.decode(errors="replace") for item in flat] if tensor.dtype == "BYTES" else flat
+    if tensor.dtype == "BYTES":
+        return [item.decode(errors="replace") for item in flat]
+    if not _all_finite(tensor.array):
+        raise ValueError(f"{tensor.name} holds NaN or infinity")
+    return flat
 
 
 def checked_finite(field: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array itself. Raises InvalidInput naming the first element that is NaN or infinite."""
-    if array.dtype.kind == "f":
-        finite = np.isfinite(array)
-        if not finite.all():
-            index = int(np.argmin(finite.ravel()))
-            raise InvalidInput(f"{field}[{index}]", float(array.ravel()[index]), "finite numbers")
+    if not _all_finite(array):
+        index = int(np.argmin(np.isfinite(array).ravel()))
+        raise InvalidInput(f"{field}[{index}]", float(array.ravel()[index]), "finite numbers")
     return array
+
+
+def _all_finite(array: NDArray[Any]) -> bool:
+    if array.dtype.kind != "f":
+        return True
+    # One pass without a temporary; a sum of squares that overflows is looked at again.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _reshaped(field: str, array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:

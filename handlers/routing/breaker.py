@@ -90,7 +90,7 @@ class Breaker:
         openings = 0 if failures < 0.01 else self.openings
         if not ok and calls >= settings.min_calls and failures >= settings.failure_share * calls:
             return self._opened(now, settings)
-        return replace(self, calls=calls, failures=failures, seen_at=now, openings=openings)
+        return Breaker(calls, failures, now, openings=openings)
 
     def _probed(self, ok: bool, now: float, settings: BreakerSettings) -> Breaker:
         if now < self.open_until:

@@ -12,7 +12,7 @@ from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
 from .forecast import forecast
 from .learn import learned, size_of
-from .report import Report
+from .report import Report, add_ms, key_of
 from .sketch import Sketch
 from .snapshot import Latencies, Snapshot
 from .tokens import Tokens
@@ -96,7 +96,7 @@ class Observer:
         self.breakers[path] = self.breakers[path].recorded(ok, now, self.settings)
         reported = path is Path.GPU or not self.front
         if reported:
-            self.report.counts[path.value] += 1
+            self.report.counts[path] += 1
         if not ok:
             self.report.counts[f"{path.value}_failed"] += 1
             return
@@ -109,9 +109,8 @@ class Observer:
             self.report.counts["gpu_busy_ms"] += ms
         size = size_of(table, items)
         if reported:
-            self.report.observe_ms(path.value, size, cold, ms)
-        recent = self._recent.setdefault(f"{path.value}:{size}:{'cold' if cold else 'warm'}", Sketch())
-        recent.add(ms)
+            self.report.observe_ms(path, size, cold, ms)
+        add_ms(self._recent, key_of(path, size, cold), ms)
         self._fresh_calls += 1
 
     def finished(self, decision: Decision, outcome: Outcome, now: float) -> None:
@@ -125,7 +124,8 @@ class Observer:
         counts["missed"] += outcome.missed
         counts["degraded"] += outcome.degraded
         counts["met"] += outcome.ms <= decision.deadline_ms
-        counts["expected_met"] += next((o.p_meet for o in decision.options if o.path is decision.path), 0.0)
+        taken = decision.taken
+        counts["expected_met"] += 0.0 if taken is None else taken.p_meet
         counts["cost_usd"] += outcome.cost_usd
 
     def take_token(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 
 from handlers.errors import InvalidInput
@@ -48,11 +49,7 @@ class Report:
 
     def observe_ms(self, path: str, size: int, cold: bool, ms: float) -> None:
         """Add one call's latency in ms to its sketch."""
-        key = f"{path}:{size}:{'cold' if cold else 'warm'}"
-        sketch = self.sketches.get(key)
-        if sketch is None:
-            sketch = self.sketches[key] = Sketch()
-        sketch.add(ms)
+        add_ms(self.sketches, key_of(path, size, cold), ms)
 
     def merge(self, other: Report) -> None:
         """Add all that `other` holds."""
@@ -99,6 +96,20 @@ class Report:
         if not set(counts) <= set(COUNTS):
             raise InvalidInput("report.counts", sorted(counts), ", ".join(COUNTS))
         return cls(dict.fromkeys(COUNTS, 0.0) | counts, arrivals, sketches)
+
+
+def add_ms(sketches: dict[str, Sketch], key: str, ms: float) -> None:
+    """Add one call's latency in ms to the sketch of `key`, a new one if need be."""
+    sketch = sketches.get(key)
+    if sketch is None:
+        sketch = sketches[key] = Sketch()
+    sketch.add(ms)
+
+
+@lru_cache
+def key_of(path: str, size: int, cold: bool) -> str:
+    """Return the key of a sketch."""
+    return f"{path}:{size}:{'cold' if cold else 'warm'}"
 
 
 def merged(bodies: Iterable[str]) -> tuple[Report, list[InvalidInput]]:

@@ -19,6 +19,8 @@ class Tokens:
 
     def earned(self) -> Tokens:
         """Return the bucket after one more request."""
+        if self.left >= EXTRA_BURST:
+            return self
         return Tokens(min(self.left + EXTRA_SHARE, EXTRA_BURST))
 
     def taken(self) -> Tokens | None:

@@ -205,3 +205,11 @@ class Decision:
     admitted: bool = True
     retry_after_s: float | None = None
     shadow: bool = False
+
+    @property
+    def taken(self) -> Option | None:
+        """The first option on the path that was chosen."""
+        for option in self.options:
+            if option.path is self.path:
+                return option
+        return None

@@ -68,6 +68,12 @@ class Answer(NamedTuple):
     degraded: str | None = None
     gpu_errors: tuple[EndpointError, ...] = ()
 
+    @property
+    def confidence(self) -> float:
+        """The lowest confidence of its items."""
+        confidence = self.scored.confidence
+        return float(confidence[0] if len(confidence) == 1 else confidence.min())
+
     def ms_on(self, path: Path) -> float | None:
         """The time of the last call on a path."""
         return next((call.ms for call in reversed(self.calls) if call.path is path), None)

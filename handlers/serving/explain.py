@@ -32,6 +32,8 @@ def cost_usd(
 
 def infer_response(parsed: InferRequest, manifest: Manifest, handled: Handled) -> HttpResponse:
     """The answer on the wire. Raises InvalidInput when the model's own answer is not finite."""
+    if not isfinite(handled.confidence):
+        raise InvalidInput("inputs", "accepted", "values for which the model's answer is finite")
     head: dict[str, Any] = {
         "model_name": manifest.model,
         "model_version": manifest.release,
@@ -42,7 +44,7 @@ def infer_response(parsed: InferRequest, manifest: Manifest, handled: Handled) -
     outputs = wire_outputs(handled.answer.scored, manifest)
     try:
         body, size = encode_response(head, outputs, parsed.outputs)
-    except ValueError as error:  # JSON has no NaN
+    except ValueError as error:
         allowed = f"values for which the model's answer is finite ({error})"
         raise InvalidInput("inputs", "accepted", allowed) from error
     headers = {
@@ -58,9 +60,9 @@ def response_parameters(handled: Handled) -> dict[str, Any]:
     """The answer's `parameters`; times in ms from the request's arrival in the handler."""
     answer, decision = handled.answer, handled.decision
     parameters: dict[str, Any] = {
-        "path": answer.path.value,
-        "reason": decision.reason.value,
-        "confidence": round(float(answer.scored.confidence.min()), 6),
+        "path": answer.path,
+        "reason": decision.reason,
+        "confidence": round(handled.confidence, 6),
         "predicted_ms": _finite(decision.predicted_ms),
         "actual_ms": round(handled.actual_ms, 3),
         "deadline_ms": decision.deadline_ms,

@@ -49,6 +49,7 @@ class Handled(NamedTuple):
     decide_ms: float
     cost_usd: float
     cold: bool
+    confidence: float
 
 
 class Shared(Protocol):
@@ -154,6 +155,7 @@ class Service:
             decide_ms,
             cost_usd,
             self._answered == 0,
+            answer.confidence,
         )
         response = explain.infer_response(parsed, served.manifest, handled)
         self._learn(handled, snapshot)
