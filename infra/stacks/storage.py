@@ -76,13 +76,35 @@ class StorageStack(cdk.Stack):
             topic.add_subscription(subscriptions.EmailSubscription(email))
 
     def _key(self) -> kms.Key:
-        return kms.Key(
+        """A customer key that S3 and DynamoDB may use for whoever of this account may use them.
+
+        The terms of AWS's own managed keys (KMS developer guide, `kms:ViaService`): a role's permission on the
+        bucket or the table is all that it needs, in whichever stack it is.
+        """
+        key = kms.Key(
             self,
             "Key",
             description="turnout: releases and router state",
             enable_key_rotation=True,
             removal_policy=self.keep,
         )
+        services = [f"{service}.{self.region}.amazonaws.com" for service in ("s3", "dynamodb")]
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.AnyPrincipal()],
+                actions=[
+                    "kms:CreateGrant",
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey*",
+                    "kms:ReEncrypt*",
+                ],
+                resources=["*"],
+                conditions={"StringEquals": {"kms:CallerAccount": self.account, "kms:ViaService": services}},
+            )
+        )
+        return key
 
     def _bucket(self, name: str, key: kms.Key | None) -> s3.Bucket:
         logs = s3.Bucket(

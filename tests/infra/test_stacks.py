@@ -136,7 +136,12 @@ def test_jwt_and_a_domain_by_option(tmp_path: Path):
         "JWT"
     }
     assert len(resources(made, "AWS::ApiGatewayV2::DomainName")) == 1
-    assert len(resources(made, "AWS::KMS::Key")) == 1
+    (key,) = resources(made, "AWS::KMS::Key")
+    (by_service,) = (s for s in key["Properties"]["KeyPolicy"]["Statement"] if "Condition" in s)
+    terms = by_service["Condition"]["StringEquals"]
+    assert terms["kms:ViaService"] == ["s3.us-east-1.amazonaws.com", "dynamodb.us-east-1.amazonaws.com"]
+    assert "kms:CallerAccount" in terms
+    assert "kms:Decrypt" in by_service["Action"]
 
 
 def test_a_second_synth_of_all_stages_is_quick(tmp_path: Path):
