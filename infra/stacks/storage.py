@@ -78,8 +78,8 @@ class StorageStack(cdk.Stack):
     def _key(self) -> kms.Key:
         """A customer key that S3 and DynamoDB may use for whoever of this account may use them.
 
-        The terms of AWS's own managed keys (KMS developer guide, `kms:ViaService`): a role's permission on the
-        bucket or the table is all that it needs, in whichever stack it is.
+        The terms of AWS's own managed keys (KMS developer guide, `kms:ViaService`): a role's permission on
+        the bucket or the table is all that it needs, in whichever stack it is.
         """
         key = kms.Key(
             self,
