@@ -1,24 +1,24 @@
 """Every error that turnout raises on purpose, in one tree.
 
-    TurnoutError
-    ├── InvalidInput              the caller's value is not allowed: field, value, what is allowed
-    │   ├── UnknownModel          the named model is not served here
-    │   ├── PayloadTooLarge       the body exceeds a limit
-    │   └── InvalidConfig         a configuration file or setting is wrong
-    ├── Refused                   the request is sound but is not served now
-    │   ├── Overloaded            no path can meet the deadline and the caller asked not to wait
-    │   └── BudgetExhausted       the model's or the caller's budget is spent
-    ├── ReleaseError              a release cannot be used
-    │   ├── PointerMissing        nothing has been released under this name yet
-    │   └── ReleaseTampered       a file does not match its sha256
-    ├── EndpointError             the GPU endpoint did not give a usable answer
-    │   ├── EndpointAsleep        it has no capacity (scaled to zero, or still starting)
-    │   ├── EndpointThrottled     it refuses work for now
-    │   ├── EndpointTimeout       it did not answer inside the deadline
-    │   ├── EndpointFailed        it answered with an error
-    │   └── EndpointGarbage       it answered with something that is not an answer
-    ├── BuildError                a build step failed for a reason that the user can mend
-    └── LocalCloudError           the laptop cloud cannot start or go on
+TurnoutError
+├── InvalidInput              the caller's value is not allowed: field, value, what is allowed
+│   ├── UnknownModel          the named model is not served here
+│   ├── PayloadTooLarge       the body exceeds a limit
+│   └── InvalidConfig         a configuration file or setting is wrong
+├── Refused                   the request is sound but is not served now
+│   ├── Overloaded            no path can meet the deadline and the caller asked not to wait
+│   └── BudgetExhausted       the model's or the caller's budget is spent
+├── ReleaseError              a release cannot be used
+│   ├── PointerMissing        nothing has been released under this name yet
+│   └── ReleaseTampered       a file does not match its sha256
+├── EndpointError             the GPU endpoint did not give a usable answer
+│   ├── EndpointAsleep        it has no capacity (scaled to zero, or still starting)
+│   ├── EndpointThrottled     it refuses work for now
+│   ├── EndpointTimeout       it did not answer inside the deadline
+│   ├── EndpointFailed        it answered with an error
+│   └── EndpointGarbage       it answered with something that is not an answer
+├── BuildError                a build step failed for a reason that the user can mend
+└── LocalCloudError           the laptop cloud cannot start or go on
 """
 
 from __future__ import annotations
