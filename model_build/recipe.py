@@ -146,8 +146,9 @@ class Recipe:
     """How one model is built and what its release must pass: one file a model, `RECIPE = Recipe(…)`.
 
     `gpu_precisions`: half precisions that the gpu variant may take, the preferred one first; the first that
-    holds accuracy is released (worth its while on a GPU, slower on most CPUs). `slo_ms`: the latency objective
-    that the function's memory size is chosen by; no release is made where no size keeps p99 under it.
+    holds accuracy is released (worth its while on a GPU, slower on most CPUs). `slo_ms`: the latency
+    objective that the function's memory size is chosen by; a model that no size keeps under it (p99) is not
+    released.
     Networks take the graph's `tensors` as positional arguments and return raw logits [N, K]
     (classification) or values [N, D] (regression).
     """
