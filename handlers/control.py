@@ -157,6 +157,8 @@ def _measure(controlled: Controlled, step: Step, report: Report, endpoint: Endpo
         "InstancesReady": float(endpoint.ready if endpoint is not None else 0),
         "MissedEscalations": counts["missed"],
     }
+    if counts["shadow_usd"]:
+        values["ShadowSpendUsd"] = counts["shadow_usd"]
     if requests:
         values["Attainment"] = counts["met"] / requests
         values["CalibrationError"] = (counts["expected_met"] - counts["met"]) / requests

@@ -131,6 +131,7 @@ class Upkeep:
     def _invoke(self, payload: dict[str, Any]) -> None:
         self._clients.get("lambda").invoke(
             FunctionName=self._settings.function_name,
+            Qualifier=self._settings.alias,
             InvocationType="Event",
             Payload=json.dumps(payload).encode(),
         )

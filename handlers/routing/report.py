@@ -32,11 +32,13 @@ COUNTS = (
     "expected_met",
     "cost_usd",
     "gpu_busy_ms",
+    "shadow_usd",
 )
 """Names of the counts. `cpu` and `gpu` are calls on each path, `cold` first requests of a model's sandbox,
 `missed` items below the threshold that were not escalated, `met` and `expected_met` requests inside the
 objective and the sum of the probabilities that were predicted for it: their ratio is the predictor's
-calibration. `gpu_busy_ms` sums the GPU calls' times."""
+calibration. `gpu_busy_ms` sums the GPU calls' times, `shadow_usd` what shadows cost, which is not in
+`cost_usd`."""
 
 
 @dataclass(slots=True)

@@ -193,6 +193,35 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
     written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert written["ShadowAgreement"] == [0.0], "the CPU says red, the GPU says blue"
     assert written["ShadowDrift"][0] > 0.5
+    cost_usd = written["ShadowCost"][0]
+    assert cost_usd >= 2e-7, "an invocation's fee at least"
+    assert running.service._observer.report.counts["shadow_usd"] == pytest.approx(cost_usd)
+
+
+def test_GIVEN_an_endpoint_that_fails_WHEN_a_shadow_asks_THEN_its_cost_is_counted_all_the_same(
+    table: StateTable,
+    gpu_environ: dict[str, str],
+    ask: Ask,
+    endpoint: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running = start(gpu_environ, time.monotonic)
+    sent: list[dict[str, Any]] = []
+    running.upkeep._invoke = sent.append  # type: ignore[method-assign]
+    default = running.service._opened().default
+    running.upkeep.published = replace(
+        default, version=1, published_at=time.time(), shadow_share=1.0, ttl_s=600.0, policy="cpu_only"
+    )
+    ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
+    assert eventually(lambda: len(sent) == 1)
+    endpoint.set("error")
+    capsys.readouterr()
+
+    assert running.answer(json.loads(json.dumps(sent[0])), "id") == {}
+
+    written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert written["ShadowCost"][0] > 0.0
+    assert "ShadowAgreement" not in written
 
 
 def test_GIVEN_an_answer_WHEN_logged_THEN_one_line_with_bounded_dimensions(
