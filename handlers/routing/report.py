@@ -7,7 +7,7 @@ are batch sizes, of which there are those of the release's profile. Merging is a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -18,6 +18,8 @@ from .sketch import Sketch
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 100_000
+MAX_MINUTES = 360
+"""How long a report is kept, and so how long the control loop may be away and still miss nothing."""
 COUNTS = (
     "requests",
     "cpu",
@@ -123,6 +125,19 @@ def merged(bodies: Iterable[str]) -> tuple[Report, list[InvalidInput]]:
         except InvalidInput as error:
             refused.append(error)
     return total, refused
+
+
+def by_minute(arrivals: Mapping[int, float], first: int, minutes: int) -> list[list[float]]:
+    """Return the arrivals of `minutes` whole minutes from epoch minute `first`, by second.
+
+    None is lost: what a sandbox reported late, or ahead of its minute's end, counts at the same second of the
+    nearest of them, so that bursts stay bursts.
+    """
+    slots = [[0.0] * 60 for _ in range(minutes)]
+    for second, count in arrivals.items():
+        minute = min(max(second // 60 - first, 0), minutes - 1)
+        slots[minute][second % 60] += count
+    return slots
 
 
 def _count(value: object) -> float:

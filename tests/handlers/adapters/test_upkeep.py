@@ -109,15 +109,16 @@ def test_GIVEN_answers_WHEN_a_minute_has_passed_THEN_one_report_holds_them(
     table: StateTable, gpu_environ: dict[str, str], ask: Ask
 ) -> None:
     running = start(gpu_environ, time.monotonic)
+    running.upkeep._reported_at = time.time()
     ask(running, latency_slo_ms=20_000)
     ask(running, [9, 1, 0, 0])
-    running.upkeep._minute -= 1
+    running.upkeep._reported_at -= 60.0
 
     ask(running, [9, 1, 0, 0])
 
     minute = int(time.time() // 60)
 
-    def told() -> Report:  # two of them where the clock's own minute ended meanwhile
+    def told() -> Report:
         return merged(table.reports("tiny", minute - 3, minute + 2))[0]
 
     assert eventually(lambda: told().counts["requests"] == 3)
@@ -127,6 +128,16 @@ def test_GIVEN_answers_WHEN_a_minute_has_passed_THEN_one_report_holds_them(
     assert report.counts["cold"] == 1
     assert {key.split(":")[0] for key in report.sketches} == {"cpu", "gpu"}
     assert report.counts["cost_usd"] > 3e-6
+
+
+def test_GIVEN_a_sandbox_that_answers_once_WHEN_it_has_THEN_that_is_reported_at_once(
+    table: StateTable, gpu_environ: dict[str, str], ask: Ask
+) -> None:
+    ask(start(gpu_environ, time.monotonic), [9, 1, 0, 0])
+    minute = int(time.time() // 60)
+    assert eventually(
+        lambda: merged(table.reports("tiny", minute - 3, minute + 2))[0].counts["requests"] == 1
+    )
 
 
 def test_GIVEN_a_budget_WHEN_it_is_spent_THEN_429_for_that_caller_only_until_the_window_ends(
