@@ -11,9 +11,9 @@ PERCENTILES = ("p50", "p95", "p99")
 
 @dataclass(frozen=True, slots=True)
 class EndpointMetrics:
-    """The last minute that is known: calls, mean requests in flight, p50, p95, p99 of the model's latency in ms.
+    """The last minute that is known: calls, mean requests in flight, calls that found no instance.
 
-    `no_capacity` are the calls that found no instance.
+    `model_latency_ms` is p50, p95 and p99.
     """
 
     invocations: float

@@ -2,8 +2,8 @@
 
 A sandbox takes a *grant* from the shared counter, by a write that fails when it would pass the limit, and
 spends from it alone. It asks for the next one ahead, when what is left covers fewer than `AHEAD` requests,
-and goes on meanwhile; it waits for the counter only when it owes as many. With N sandboxes, grants of at most g,
-c what a request costs and ε the most that one costs above its prediction:
+and goes on meanwhile; it waits for the counter only when it owes as many. With N sandboxes, grants of at
+most g, c what a request costs and ε the most that one costs above its prediction:
 
     limit − N·(g + AHEAD·c)  ≤  money spent when the last sandbox refuses  ≤  limit + N·(AHEAD·c + ε)
 
