@@ -156,8 +156,8 @@ WORDS = 7264
 
 
 class Committee(nn.Module):
-    """Encoders that learn each for itself and answer with their mean: a large one learns these 6,000 sentences
-    by heart, several small ones err each on their own.
+    """Encoders that learn each for itself and answer with their mean: a large one learns these 6,000
+    sentences by heart, several small ones err each on their own.
 
     Returns the mean logits [B, 2]; in training those of every member, [B, members · 2].
     """
