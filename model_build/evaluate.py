@@ -185,8 +185,8 @@ def refuse(gates: Gates, drop: Drop) -> None:
     if drop.low > gates.max_drop + ROUNDING:
         raise BuildError(
             f"gate: on the test split the cpu variant is {100 * drop.points:.2f} points below the gpu "
-            f"variant (surely more than {100 * drop.low:.2f}), at most {100 * gates.max_drop:.2f} are allowed; "
-            "no release is made"
+            f"variant (surely more than {100 * drop.low:.2f}), at most {100 * gates.max_drop:.2f} are "
+            "allowed; no release is made"
         )
     if gates.min_accuracy is not None and drop.cpu_high < gates.min_accuracy:
         raise BuildError(

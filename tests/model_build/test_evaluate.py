@@ -14,7 +14,7 @@ ROWS = 10_000
 TARGETS = np.zeros(ROWS, np.int64)
 
 
-def answers(wrong: slice) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+def answers(wrong: slice) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Logits [ROWS, 2] that are right everywhere but in `wrong`."""
     logits = np.tile(np.float32([1.0, 0.0]), (ROWS, 1))
     logits[wrong] = logits[wrong][:, ::-1]
