@@ -31,7 +31,7 @@ LABELS = ("negative", "positive")
 MAX_TOKENS = 48
 VOCABULARY = "cpu/vocab.txt"
 LEAST_SEEN = 2
-MIRROR = "https://github.com/clairett/pytorch-sentiment-classification/raw/457ffd8/data/SST2"
+MIRROR = "https://github.com/clairett/pytorch-sentiment-classification/raw/457ffd83de90a9d6d472d8ffc31bbffe40a8b236/data/SST2"
 TRAIN = Source(
     "sst2/train.tsv",
     f"{MIRROR}/train.tsv",
