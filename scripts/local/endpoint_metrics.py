@@ -21,7 +21,7 @@ MAX_SAMPLES = 3_000
 
 @dataclass(slots=True)
 class Minute:
-    """One fleet's minute: calls, the answered ones' times in the container, and samples of what was in flight."""
+    """One fleet's minute: calls, times in the container of those answered, samples of what was in flight."""
 
     invocations: int = 0
     no_capacity: int = 0
