@@ -1,9 +1,9 @@
 """The decision: the cheapest path that meets the objective, the cost ceiling and the confidence floor.
 
-Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU; for a
-batch also both at once, each with a part of it. The policy named in the snapshot picks one of them (`select`),
-and `decide` says how to carry it out. Arithmetic only: no I/O, no clock, no randomness beyond the number that
-the request carries.
+Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU; for
+a batch also both at once, each with a part of it. The policy named in the snapshot picks one of them
+(`select`), and `decide` says how to carry it out. Arithmetic only: no I/O, no clock, no randomness beyond the
+number that the request carries.
 """
 
 from __future__ import annotations
@@ -122,10 +122,11 @@ def _carried_out(
     standby_after = 0.0
     if on_gpu:
         standby = local.cpu_breaker.allows(now)
+        latest = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
         if snapshot.topology is Topology.SPLIT:
-            standby_after = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
+            standby_after = latest
         elif chosen.gpu_items and row.shared is not None:
-            standby_after = row.shared.cpu_ms  # this function's CPU has its own part to do first
+            standby_after = min(row.shared.cpu_ms, latest)  # this CPU has its own part to do first
         after = row.gpu_p95_ms + queue
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
