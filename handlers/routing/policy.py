@@ -152,7 +152,7 @@ def _carried_out(
         chunk,
         True,
         None,
-        not on_gpu and _shadowed(request, snapshot),
+        not on_gpu and _shadowed(request, snapshot, options),
         chosen.gpu_items,
     )
 
@@ -163,8 +163,10 @@ def _blocked(options: tuple[Option, ...]) -> Option | None:
     return min(better, key=lambda option: SEVERITY[option.reason], default=None)
 
 
-def _shadowed(request: Request, snapshot: Snapshot) -> bool:
-    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
+def _shadowed(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> bool:
     if snapshot.shadow_share <= 0.0 or request.draw >= 1.0 or request.quality is Quality.BEST:
         return False
+    if not any(o.path is Path.GPU and SEVERITY[o.reason] < SEVERITY[Reason.BREAKER_OPEN] for o in options):
+        return False  # there is nobody to ask
+    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
     return (request.draw * 9973.0) % 1.0 < snapshot.shadow_share
