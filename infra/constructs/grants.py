@@ -78,6 +78,13 @@ def ask_model(stack: cdk.Stack, deployment: Deployment, model: str) -> iam.Polic
     )
 
 
+def ask_itself(stack: cdk.Stack, function: str) -> iam.PolicyStatement:
+    """Asynchronous calls of a function to itself: the shadows."""
+    return iam.PolicyStatement(
+        sid="AskItself", actions=["lambda:InvokeFunction"], resources=[_function(stack, function)]
+    )
+
+
 def function_grants(
     stack: cdk.Stack, deployment: Deployment, model: str, role: str
 ) -> list[iam.PolicyStatement]:
@@ -86,6 +93,9 @@ def function_grants(
     grants = [*read_release(stack, deployment, model), share_state(stack, deployment, model)]
     if settings.gpu and role != "model":
         grants.append(ask_gpu(stack, deployment, model))
+    if settings.has_shadows and role != "model":
+        name = deployment.names.front(model) if role == "front" else deployment.names.function(model)
+        grants.append(ask_itself(stack, name))
     if role == "front":
         grants.append(ask_model(stack, deployment, model))
     return grants
