@@ -78,10 +78,12 @@ def ask_model(stack: cdk.Stack, deployment: Deployment, model: str) -> iam.Polic
     )
 
 
-def ask_itself(stack: cdk.Stack, function: str) -> iam.PolicyStatement:
-    """Asynchronous calls of a function to itself: the shadows."""
+def shadow(stack: cdk.Stack, deployment: Deployment, model: str, role: str) -> iam.PolicyStatement:
+    """Asynchronous calls of a function to itself, off the caller's time."""
+    names = deployment.names
+    function = names.front(model) if role == "front" else names.function(model)
     return iam.PolicyStatement(
-        sid="AskItself", actions=["lambda:InvokeFunction"], resources=[_function(stack, function)]
+        sid="Shadow", actions=["lambda:InvokeFunction"], resources=[_function(stack, f"{function}:{ALIAS}")]
     )
 
 
@@ -93,9 +95,8 @@ def function_grants(
     grants = [*read_release(stack, deployment, model), share_state(stack, deployment, model)]
     if settings.gpu and role != "model":
         grants.append(ask_gpu(stack, deployment, model))
-    if settings.has_shadows and role != "model":
-        name = deployment.names.front(model) if role == "front" else deployment.names.function(model)
-        grants.append(ask_itself(stack, name))
+        if settings.has_shadows:
+            grants.append(shadow(stack, deployment, model, role))
     if role == "front":
         grants.append(ask_model(stack, deployment, model))
     return grants
