@@ -1,8 +1,8 @@
 """One line per request, a structured log and CloudWatch metrics (EMF) at once.
 
 Dimensions are bounded: `model` and `path` (cpu, gpu), nothing that a caller can choose; so there are at most
-2 × 10 metrics a model, and 3 of its shadows. `log_share` of the lines carry the log's fields, and all of those
-whose answer was degraded or late.
+2 × 10 metrics a model, and 3 of its shadows. `log_share` of the lines carry the log's fields, and all
+those whose answer was degraded or late.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def directives(lines: str) -> set[Written]:
 
 
 def of_functions() -> set[Written]:
-    """A request's line may hold all of UNITS; a shadow's is written by `Telemetry.compared` below."""
+    """A request's line may hold all of UNITS; a shadow's is written by `Telemetry.shadowed`."""
     from handlers.adapters.telemetry import DIMENSIONS, UNITS
 
     return {(name, frozenset(DIMENSIONS)) for name in UNITS}
@@ -58,7 +58,7 @@ def of_shadows(capsys: pytest.CaptureFixture[str]) -> set[Written]:
     names = ("MODEL", "BUCKET", "POINTER")
     given = {f"TURNOUT_{name}": "digits" for name in names}
     given |= {"TURNOUT_LATENCY_SLO_MS": "100", "TURNOUT_ECONOMICS": "{}"}
-    Telemetry(Settings.from_env(given)).compared(Comparison(1, 1, 0.0))
+    Telemetry(Settings.from_env(given)).shadowed(Comparison(1, 1, 0.0), 1e-6)
     return directives(capsys.readouterr().out)
 
 
