@@ -80,7 +80,7 @@ def row(label: str, profile: str, scale: float, plan: Plan) -> str:
     cells = [
         f"{label}, {profile}, {scale:g}",
         f"{plan.optimum_usd:.3f}",
-        f"{plan.lookahead_usd / plan.optimum_usd:.2f}",
+        f"{plan.bounds.lookahead_usd / plan.optimum_usd:.2f}",
         f"**{plan.regret('turnout'):.2f}**",
         f"{one.attainment:.2%}",
         f"{one.percentile_ms(99):.0f}",
