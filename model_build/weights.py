@@ -24,7 +24,7 @@ GRAPH_NAME = "model.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The files of the cpu variant. `inside_ms`, `beside_ms`: opening a session each way (None: not tried)."""
+    """The files of the cpu variant. `inside_ms`, `beside_ms`: opening a session each way (None: untried)."""
 
     graph: Path
     data: Path | None

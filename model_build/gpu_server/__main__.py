@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import time
 import uvloop
 
 from handlers.errors import LocalCloudError, TurnoutError
-from model_build.gpu_server.connection import Connection
+from model_build.gpu_server.connection import Connection, Limits
 from model_build.gpu_server.house import House, find_devices
 from model_build.gpu_server.metrics import Emf
 from model_build.gpu_server.settings import Settings, from_environment
@@ -42,7 +43,8 @@ async def serve(settings: Settings) -> None:
     connections: set[Connection] = set()
 
     def connect() -> Connection:
-        return Connection(house.service, house.arena, house.pace, connections, settings.max_body_bytes)
+        limits = Limits(settings.max_body_bytes, settings.max_connections)
+        return Connection(house.service, house.arena, house.pace, connections, limits)
 
     try:
         server = await loop.create_server(
@@ -61,6 +63,9 @@ async def serve(settings: Settings) -> None:
         task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, lambda: spawn(house.swap()))
+    await house.decoder.start()
+    gc.collect()
+    gc.freeze()  # what is there stays: a full collection costs milliseconds, in the middle of a request
     spawn(house.swap())
     spawn(_sweep(connections, house, settings))
     if settings.emf_s:
@@ -81,7 +86,7 @@ async def serve(settings: Settings) -> None:
 
 
 async def _sweep(connections: set[Connection], house: House, settings: Settings) -> None:
-    """Close connections that send a request too slowly, and the newest beyond the limit."""
+    """Close connections that send a request too slowly."""
     while True:
         await asyncio.sleep(min(1.0, settings.body_timeout_s / 2))
         now = asyncio.get_running_loop().time()

@@ -25,6 +25,14 @@ READ_SIZE = 65_536
 REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest body in bytes, and how many clients may be connected at a time."""
+
+    body_bytes: int
+    connections: int
+
+
 @dataclass(slots=True)
 class Head:
     """A request's head; header names in lower case."""
@@ -70,13 +78,13 @@ class Connection(asyncio.BufferedProtocol):
     """The protocol of one client; one request at a time."""
 
     def __init__(
-        self, application: Application, arena: Arena, pace: Pace, registry: set[Connection], max_body: int
+        self, application: Application, arena: Arena, pace: Pace, registry: set[Connection], limits: Limits
     ) -> None:
         self._application = application
         self._arena = arena
         self._pace = pace
         self._registry = registry
-        self._max_body = max_body
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._scratch: bytearray | None = None
@@ -94,8 +102,12 @@ class Connection(asyncio.BufferedProtocol):
     # -- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected."""
+        """A client connected; one too many is told so and closed."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+        if len(self._registry) >= self._limits.connections:
+            text = f"{self._limits.connections} connections are open, which is the limit"
+            self._application.on_bad(self, 503, text)
+            return
         self._registry.add(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -224,8 +236,9 @@ class Connection(asyncio.BufferedProtocol):
             return self._application.on_bad(self, 400, f"not an HTTP/1.1 request: {error}")
         except ValueError as error:
             return self._application.on_bad(self, 411, str(error))
-        if head.length > self._max_body:
-            text = f"Content-Length: {head.length} is not allowed; allowed: at most {self._max_body} bytes"
+        most = self._limits.body_bytes
+        if head.length > most:
+            text = f"Content-Length: {head.length} is not allowed; allowed: at most {most} bytes"
             return self._application.on_bad(self, 413, text)
         exchange = Exchange(head, self._pace.arrival(), self)
         self._exchange, self._head_size, self._answered = exchange, end, False

@@ -89,6 +89,7 @@ class Engine:
         self._wake = 0.0
         self._number = 0
         self._idle: deque[Callable[[], None]] = deque()
+        self._expected = 0
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -97,8 +98,8 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits or is under way."""
-        return len(self.waiting) > 0 or any(lane.batches for lane in self._lanes)
+        """Whether anything is expected, waits or is under way."""
+        return self._expected > 0 or len(self.waiting) > 0 or any(lane.batches for lane in self._lanes)
 
     def now(self) -> float:
         """The clock's time, s."""
@@ -121,6 +122,15 @@ class Engine:
             raise Overloaded(
                 f"the answer would take {wait_ms:.1f} ms, {left_ms:.1f} ms are left", finish - now
             )
+
+    def expect(self) -> None:
+        """A request is being decoded elsewhere; `came` follows, and until then the engine is not idle."""
+        self._expected += 1
+
+    def came(self) -> None:
+        """What was expected was submitted, or will not be."""
+        self._expected -= 1
+        self._tell_idle()
 
     def submit(self, request: Request) -> None:
         """Queue an admitted request."""

@@ -21,6 +21,7 @@ from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve, buckets
 from model_build.gpu_server.child import Child
 from model_build.gpu_server.connection import READ_SIZE
+from model_build.gpu_server.decoder import Decoder
 from model_build.gpu_server.engine import DEPTH, Engine, Lane
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.pace import Pace
@@ -67,7 +68,9 @@ class House:
         # Beside the requests' slots, each worker of two releases (a swap) needs places for its answers.
         places = 2 * DEPTH * len(devices)
         self.arena = Arena(READ_SIZE + settings.max_body_bytes, settings.max_queue + places)
-        self.service = Service(self.arena, self.metrics, settings.deadline_ms / 1000, self.state)
+        self.decoder = Decoder(self.arena.fd)
+        deadline_s = settings.deadline_ms / 1000
+        self.service = Service(self.arena, self.decoder, self.metrics, deadline_s, self.state)
         self._crew: Crew | None = None
         self._reason = "the model is loading"
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,6 +121,7 @@ class House:
         crew, self._crew = self._crew, None
         if crew is not None:
             await self._retire(crew)
+        await self.decoder.stop()
         for task in self._tasks:
             task.cancel()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Protocol
 
-import numpy as np
 import orjson
 
 from handlers.errors import (
@@ -22,12 +22,21 @@ from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.connection import Connection, Exchange, Head
 from model_build.gpu_server.engine import Engine
 from model_build.gpu_server.metrics import Metrics
+from model_build.gpu_server.spec import GraphSpec
 from model_build.gpu_server.waiting import Priority, Request
 
 JSON = b"application/json"
 RETRY_AFTER_S = 5.0
 RECHECK_S = 0.001
+INLINE_JSON_BYTES = 65_536  # a longer text takes longer to decode than to hand over
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+
+
+class Decoder(Protocol):
+    """Where large JSON bodies are decoded."""
+
+    def decode(self, at: int, length: int, room: int, spec: GraphSpec, done: wire.Done, /) -> None:
+        """Lay the body at `at` out in place, and call `done` with its layout or the error."""
 
 
 class Service:
@@ -39,6 +48,7 @@ class Service:
     def __init__(
         self,
         arena: Arena,
+        decoder: Decoder,
         metrics: Metrics,
         deadline_s: float,
         state: Callable[[], tuple[bool, dict[str, object]]],
@@ -47,6 +57,7 @@ class Service:
         self.draining = False
         self.open = 0
         self._arena = arena
+        self._decoder = decoder
         self._metrics = metrics
         self._deadline_s = deadline_s
         self._state = state
@@ -75,16 +86,31 @@ class Service:
 
     def on_body(self, exchange: Exchange) -> None:
         """Decode, queue; the engine answers later."""
+        start, length = exchange.body
+        headers = exchange.head.headers
         try:
-            self._infer(exchange)
+            engine = self._engine_now()
+            size = wire.json_header_size(
+                headers.get("content-type", ""), headers.get("inference-header-content-length")
+            )
+            if size is not None:
+                body = self._arena.memory[start : start + length]
+                self._queue(exchange, engine, wire.decode_binary(body, size, engine.spec))
+            elif length > INLINE_JSON_BYTES:
+                self._decode_elsewhere(exchange, engine)
+            else:
+                slot = self._arena.memory[start : start + self._room(start)]
+                self._queue(exchange, engine, wire.decode_json(slot, length, engine.spec))
         except TurnoutError as error:
             self._fail(exchange, error)
 
     def on_bad(self, connection: Connection, status: int, text: str) -> None:
-        """Answer what is no acceptable request."""
-        self._metrics.invalid += 1
+        """Answer what is no acceptable request, or finds no place."""
+        full = status in (429, 503)
+        self._metrics.refused += full
+        self._metrics.invalid += not full
         connection.closing = status != 429
-        extra = b"Retry-After: 1\r\n" if status == 429 else b""
+        extra = b"Retry-After: 1\r\n" if full else b""
         connection.respond(status, JSON, json.dumps({"error": text}).encode(), extra)
 
     def _early_refusal(self, exchange: Exchange) -> None:
@@ -97,23 +123,37 @@ class Service:
         exchange.admitted = (items, deadline, priority)
         exchange.admitted_at = now
 
-    def _infer(self, exchange: Exchange) -> None:
-        engine = self._engine_now()
-        head = exchange.head
+    def _room(self, start: int) -> int:
+        return self._arena.slot_bytes - start % self._arena.slot_bytes
+
+    def _decode_elsewhere(self, exchange: Exchange, engine: Engine) -> None:
         start, length = exchange.body
-        body = self._arena.memory[start : start + length]
-        content_type = head.headers.get("content-type", "")
-        size = wire.json_header_size(content_type, head.headers.get("inference-header-content-length"))
-        if size is None:
-            values = wire.decode_json(body, engine.spec)
-            offsets = self._store(values, start)
-            items, binary, request_id = values.items, values.binary_output, values.id
-        else:
-            layout = wire.decode_binary(body, size, engine.spec)
-            offsets = tuple(start + offset for offset in layout.offsets)
-            items, binary, request_id = layout.items, layout.binary_output, layout.id
-        if head.headers.get("accept", "").startswith(wire.BINARY_TYPE):
-            binary = True
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            gone = True
+            self._metrics.disconnected += 1
+
+        def decoded(result: wire.Layout | Exception) -> None:
+            try:
+                if gone:
+                    exchange.connection.release()
+                elif isinstance(result, Exception):
+                    self._fail(exchange, result)
+                else:
+                    self._queue(exchange, engine, result)
+            except TurnoutError as error:
+                self._fail(exchange, error)
+            engine.came()
+
+        exchange.on_gone = leave
+        engine.expect()
+        self._decoder.decode(start, length, self._room(start), engine.spec, decoded)
+
+    def _queue(self, exchange: Exchange, engine: Engine, layout: wire.Layout) -> None:
+        items, start = layout.items, exchange.body[0]
+        binary = layout.binary_output or exchange.head.headers.get("accept", "").startswith(wire.BINARY_TYPE)
         assumed, deadline, level = exchange.admitted or (0, 0.0, 0)
         priority, now = Priority(level), engine.now()
         if items > assumed or now - exchange.admitted_at > RECHECK_S:
@@ -127,13 +167,14 @@ class Service:
             else:
                 self._metrics.requests += 1
                 content, answer = wire.encode(
-                    engine.spec, request.output, items, binary, request_id, request.nonfinite
+                    engine.spec, request.output, items, binary, layout.id, request.nonfinite
                 )
                 timing = (
                     f"Server-Timing: queue;dur={request.queue_ms:.3f}, model;dur={request.model_ms:.3f}\r\n"
                 )
                 exchange.respond(200, content, answer, timing.encode())
 
+        offsets = tuple(start + offset for offset in layout.offsets)
         request = Request(items, offsets, exchange.arrived, deadline, finished, priority)
 
         def gone() -> None:
@@ -142,19 +183,6 @@ class Service:
 
         exchange.on_gone = gone
         engine.submit(request)
-
-    def _store(self, values: wire.Values, start: int) -> tuple[int, ...]:
-        """Lay a JSON request's values into its own slot, over the text they came from."""
-        size = sum(array.nbytes for array in values.arrays)
-        room = self._arena.slot_bytes - start % self._arena.slot_bytes
-        if size > room:
-            raise PayloadTooLarge("inputs", f"{size} bytes as binary", f"at most {room} bytes")
-        offsets = []
-        for array in values.arrays:
-            self._arena.memory[start : start + array.nbytes] = array.reshape(-1).view(np.uint8).data
-            offsets.append(start)
-            start += array.nbytes
-        return tuple(offsets)
 
     def _engine_now(self) -> Engine:
         if self.draining:

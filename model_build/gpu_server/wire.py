@@ -1,7 +1,7 @@
-"""Open Inference Protocol bodies: where the tensors lie in a binary one, what a JSON one holds, and the
-answers.
+"""Open Inference Protocol bodies and answers: a request becomes a layout, which says where its tensors lie.
 
-The binary form is decoded without touching the tensors' bytes: only their places in the body are returned.
+A binary body is decoded without touching the tensors' bytes. A JSON body's values are written over its own
+text, so that both kinds look the same from there on.
 `handlers.protocol` is the API's codec; this one is the hot loop of a server that answers thousands a
 second, so it reads one known graph and knows nothing else.
 """
@@ -9,7 +9,7 @@ second, so it reads one known graph and knows nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+import simdjson
 
-from handlers.errors import InvalidInput
+from handlers.errors import InvalidInput, PayloadTooLarge
 from model_build.gpu_server.spec import GraphSpec, RowSpec
 
 BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
@@ -26,9 +27,13 @@ HEADER_SIZE = "json-header-size="
 Array = npt.NDArray[Any]
 
 
+# What simdjson copies a list of numbers out as, by the kind of the tensor's dtype; BOOL goes the long way.
+BUFFERS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("i", np.int64)}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A binary request: items, and each input's first byte counted from the start of the body."""
+    """A decoded request: items, and each input's first byte counted from the start of the body."""
 
     items: int
     offsets: tuple[int, ...]
@@ -36,14 +41,7 @@ class Layout:
     id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
-    """A JSON request: items, and each input as a contiguous array of the graph's dtype, [items, …]."""
-
-    items: int
-    arrays: tuple[Array, ...]
-    binary_output: bool
-    id: str | None
+Done = Callable[[Layout | Exception], None]
 
 
 def json_header_size(content_type: str, header_length: str | None) -> int | None:
@@ -95,17 +93,60 @@ def _binary_layout(header: bytes, spec: GraphSpec) -> tuple[Layout, int]:
     return Layout(items, offsets, _binary_output(document, True), _id(document)), at
 
 
-def decode_json(body: bytes | memoryview, spec: GraphSpec) -> Values:
-    """The inputs' values. Raises InvalidInput naming the field, the value and what is allowed."""
-    document = _document(body)
-    arrays: dict[str, Array] = {}
-    items = -1
+def decode_json(slot: memoryview, length: int, spec: GraphSpec) -> Layout:
+    """Decode the text in the first `length` bytes of `slot` and lay its values over it, as a binary body has
+    them.
+
+    Raises InvalidInput naming the field, the value and what is allowed, PayloadTooLarge when the values need
+    more room than `slot`.
+    """
+    text = bytes(slot[:length])
+    try:
+        document: Mapping[str, Any] = _scan(text, spec)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        document = _document(text)  # not what is usually sent: the checks below say whether it is allowed
+    items, data = -1, {}
     for entry in _entries(document, spec):
         tensor = _tensor_of(entry, spec)
         items = _items(entry, tensor, items)
-        arrays[tensor.name] = _values(entry.get("data"), tensor, items)
-    ordered = tuple(arrays[tensor.name] for tensor in spec.inputs)
-    return Values(items, ordered, _binary_output(document, False), _id(document))
+        data[tensor.name] = entry.get("data")
+    size = items * spec.item_bytes
+    if size > len(slot):
+        raise PayloadTooLarge("inputs", f"{size} bytes as binary", f"at most {len(slot)} bytes")
+    offsets, at = [], 0
+    for tensor in spec.inputs:
+        values = _values(data[tensor.name], tensor, items)
+        slot[at : at + values.nbytes] = values.reshape(-1).view(np.uint8).data
+        offsets.append(at)
+        at += values.nbytes
+    return Layout(items, tuple(offsets), _binary_output(document, False), _id(document))
+
+
+def _scan(text: bytes, spec: GraphSpec) -> dict[str, Any]:
+    """The document with each input's `data` as an array, without a Python object for each number.
+
+    Raises one of many kinds when a `data` is not a flat list of numbers, or anything is not as expected.
+    """
+    scanned: Any = simdjson.Parser().parse(text)
+    document: dict[str, Any] = {key: _plain(scanned[key]) for key in scanned if key != "inputs"}
+    entries: list[dict[str, Any]] = []
+    document["inputs"] = entries
+    dtypes = {tensor.name: tensor.dtype for tensor in spec.inputs}
+    for source in scanned["inputs"]:
+        entry = {key: _plain(source[key]) for key in source if key != "data"}
+        code, dtype = BUFFERS[dtypes[entry["name"]].kind]
+        data = source["data"]
+        if not isinstance(data[0], int | float):
+            raise TypeError("nested")
+        entry["data"] = np.frombuffer(data.as_buffer(of_type=code), dtype)
+        entries.append(entry)
+    return document
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
 def encode(
@@ -180,7 +221,7 @@ def _items(entry: Mapping[str, Any], tensor: RowSpec, items: int) -> int:
 
 def _values(data: Any, tensor: RowSpec, items: int) -> Array:
     field, count = f"inputs[{tensor.name}].data", items * math.prod(tensor.shape)
-    if not isinstance(data, list):
+    if not isinstance(data, list | np.ndarray):
         raise InvalidInput(field, data, f"a list of {count} {tensor.datatype} values")
     try:
         array = np.asarray(data)
@@ -191,7 +232,8 @@ def _values(data: Any, tensor: RowSpec, items: int) -> Array:
     if array.size != count or (array.ndim > 1 and array.shape != (items, *tensor.shape)):
         raise InvalidInput(field, list(array.shape), f"{count} values, flat or of shape {tensor.allowed}")
     kinds = {"b": "b", "f": "fiu"}.get(tensor.dtype.kind, "iu")
-    if array.dtype.kind not in kinds:
+    mixed = "b" not in kinds and isinstance(data, list) and _has_bool(data)  # numpy makes numbers of them
+    if array.dtype.kind not in kinds or mixed:
         raise InvalidInput(field, _first_odd(data), f"{tensor.datatype} values")
     if array.dtype == tensor.dtype:
         return array
@@ -205,7 +247,11 @@ def _values(data: Any, tensor: RowSpec, items: int) -> Array:
     return cast
 
 
-def _first_odd(data: list[Any]) -> Any:
+def _has_bool(data: list[Any]) -> bool:
+    return any(isinstance(value, bool) or (isinstance(value, list) and _has_bool(value)) for value in data)
+
+
+def _first_odd(data: Any) -> Any:
     flat = data
     while flat and isinstance(flat[0], list):
         flat = [value for row in flat for value in row]

@@ -27,7 +27,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def server(start: Start, make_release: Make) -> Server:
-    return start(make_release(Scaled(3.0)), max_batch=8, max_wait_ms=5, max_body_bytes=20000)
+    return start(make_release(Scaled(3.0)), max_batch=8, max_wait_ms=5, max_body_bytes=400_000)
 
 
 def binary_body(rows: np.ndarray[Any, Any]) -> tuple[bytes, str]:
@@ -67,6 +67,17 @@ def test_a_request_larger_than_the_largest_batch_is_split(server: Server) -> Non
     answer = server.infer(rows)
     got = np.array(answer.json["outputs"][0]["data"], np.float32).reshape(37, 2)
     np.testing.assert_allclose(got, rows[:, :2] * 3, rtol=1e-6)
+
+
+def test_a_json_body_that_is_decoded_in_a_process_of_its_own_is_answered_like_any_other(
+    server: Server,
+) -> None:
+    rows = np.random.default_rng(0).random((4000, 4))
+    got = np.array(server.infer(rows).json["outputs"][0]["data"]).reshape(4000, 2)
+    np.testing.assert_allclose(got, rows[:, :2] * 3, rtol=1e-5)
+    bad = server.infer([["word"] * 4] * 4000)
+    assert bad.status == 400
+    assert "inputs[input].data" in bad.json["error"]
 
 
 def test_concurrent_requests_share_batches_and_get_their_own_rows(server: Server) -> None:
@@ -116,7 +127,7 @@ def test_a_truncated_binary_tensor_is_a_400(server: Server, cut: int) -> None:
 def test_other_bad_requests(server: Server) -> None:
     kind = "application/json"
     assert server.request("POST", "/invocations", b"{}", Content_Type="text/csv").status == 400
-    assert server.request("POST", "/invocations", b" " * 30000, Content_Type=kind).status == 413
+    assert server.request("POST", "/invocations", b" " * 400_001, Content_Type=kind).status == 413
     assert server.request("GET", "/invocations").status == 405
     assert server.request("GET", "/nowhere").status == 404
     assert (
