@@ -89,7 +89,7 @@ def block_costs(scenario: Scenario, trace: Trace, draws: Draws, most: int) -> Bl
     blocks = max(1, int(np.ceil(trace.duration_s / TICK_S - 1e-9)))
     block = np.minimum((trace.times / TICK_S).astype(np.int64), blocks - 1)
     paid = np.bincount(block, fees + cpu_usd + needs * economics.missed_escalation_usd, minlength=blocks)
-    costs = np.repeat(paid[:, None], most + 1, axis=1)
+    costs: Costs = np.repeat(paid[:, None].astype(np.float64), most + 1, axis=1)
     if most == 0:
         return BlockCosts(costs, costs)
     server = server_of(scenario, cpu_usd, float(np.mean(draws.network_s)))
@@ -108,20 +108,20 @@ def block_costs(scenario: Scenario, trace: Trace, draws: Draws, most: int) -> Bl
 def _less_saved(costs: Costs, counts: Floats, length_s: Floats, server: Server) -> BlockCosts:
     """Take off what the GPU saves; `counts` are arrivals by block, slot, and (needing, all)."""
     entered, stayed = costs.copy(), costs.copy()
-    rates = np.arange(costs.shape[1]) * server.rate_rps
-    deep = rates[:, None] * np.maximum.accumulate(np.array(server.within_s)[None, :], axis=1)
+    sizes = np.arange(costs.shape[1], dtype=np.float64)
+    rates = sizes * server.rate_rps
+    deep = np.outer(rates, (server.within_s[0], max(server.within_s)))
     # What a stay might win by serving some requests in the next block, where they may wait for less.
     spared = min(server.segments[-1][1], max(server.gains)) - server.segments[0][1]
     moved = deep[:, 1] * max(0.0, spared)
     left_over = deep[None]
     for first in range(0, len(costs), CHUNK):
         part = slice(first, first + CHUNK)
-        alone, ended = _served(counts[part], np.broadcast_to(deep, (len(counts[part]), *deep.shape)), deep,
-                               rates * server.slot_s)  # fmt: skip
+        full = np.broadcast_to(deep, (len(counts[part]), *deep.shape))
+        alone, ended = _served(counts[part], full, deep, rates * server.slot_s)
         before = np.concatenate((left_over, ended[:-1]))
         after, _ = _served(counts[part], before, deep, rates * server.slot_s)
         left_over = ended[-1:]
-        sizes = np.arange(costs.shape[1])
         entered[part] -= _saved(alone, length_s[part], sizes, server)
         stayed[part] -= _saved(after, length_s[part], sizes, server) + moved
     return BlockCosts(entered, np.maximum(entered, stayed))
@@ -138,7 +138,7 @@ def _served(counts: Floats, tokens: Floats, deep: Floats, filling: Floats) -> tu
     return served, np.minimum(tokens, deep)
 
 
-def _saved(served: Floats, length_s: Floats, sizes: NDArray[np.int64], server: Server) -> Floats:
+def _saved(served: Floats, length_s: Floats, sizes: Floats, server: Server) -> Floats:
     """USD that the GPU saves in each block by instance count: shape [blocks, sizes]."""
     left = np.diff(served, axis=2, prepend=0.0)
     saved = np.zeros(left.shape[:2])
