@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Head:
-    """A request's head; header names in lower case."""
+    """A request's head; of the headers those in `WANTED`."""
 
     method: str
     path: str
@@ -291,6 +291,22 @@ class Connection(asyncio.BufferedProtocol):
             self.buffer_updated(size)
 
 
+WANTED = {
+    name.encode(): name
+    for name in (
+        "accept",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "inference-header-content-length",
+        "transfer-encoding",
+        "x-amzn-sagemaker-custom-attributes",
+    )
+}
+"""The headers that are read; the others are not even decoded."""
+
+
 class _HeadParser:
     """Collects what httptools calls back with."""
 
@@ -302,7 +318,9 @@ class _HeadParser:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        wanted = WANTED.get(name.lower())
+        if wanted is not None:
+            self.headers[wanted] = value.decode("latin-1")
 
 
 def parse_head(head: bytes) -> Head:

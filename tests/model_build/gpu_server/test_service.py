@@ -92,7 +92,7 @@ class House:
         self.service = Service(self.arena, self.decoder, self.metrics, 60, lambda: (True, {}))
         self.engine = Engine(SPEC, self.arena, Curve((1, 2), (1.0, 1.0)), 0.0, self.pace, self.metrics)
         outs = [place for place in (self.arena.acquire() for _ in range(DEPTH)) if place is not None]
-        self.lane = Lane(self.work, outs)
+        self.lane = Lane(self.work, outs, lambda: None)
         self.engine.add_lane(self.lane)
         self.service.engine = self.engine
         self.batches = 0
