@@ -2,7 +2,8 @@
 
 All decisions are made by `routing.controller.advance`; here things are only fetched and carried out. It may
 die at any point: memory is stored before anything is done, by a conditional write, so of two loops only one
-acts, and whatever was not done is decided again a minute later. Routers need none of it to go on.
+acts, and whatever was not done is decided again a minute later. After an absence it goes through what was
+reported meanwhile, up to `report.MAX_MINUTES`. Routers need none of it to go on.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def _endpoint(fleet: GpuFleet | None, metrics: EndpointMetrics | None) -> Endpoi
         concurrent=metrics.concurrent,
         invocations=metrics.invocations,
         model_latency_ms=metrics.model_latency_ms,
+        no_capacity=metrics.no_capacity,
         steady=size.steady,
     )
 
@@ -157,6 +159,8 @@ def _measure(controlled: Controlled, step: Step, report: Report, endpoint: Endpo
         "InstancesReady": float(endpoint.ready if endpoint is not None else 0),
         "MissedEscalations": counts["missed"],
     }
+    if counts["shadow_usd"]:
+        values["ShadowSpendUsd"] = counts["shadow_usd"]
     if requests:
         values["Attainment"] = counts["met"] / requests
         values["CalibrationError"] = (counts["expected_met"] - counts["met"]) / requests

@@ -12,6 +12,7 @@ TurnoutError
 │   ├── PointerMissing        nothing has been released under this name yet
 │   └── ReleaseTampered       a file does not match its sha256
 ├── EndpointError             the GPU endpoint did not give a usable answer
+│   ├── EndpointUnprepared    this sandbox has no client for it yet, and no time to make one
 │   ├── EndpointAsleep        it has no capacity (scaled to zero, or still starting)
 │   ├── EndpointThrottled     it refuses work for now
 │   ├── EndpointTimeout       it did not answer inside the deadline
@@ -83,6 +84,10 @@ class ReleaseTampered(ReleaseError):
 
 class EndpointError(TurnoutError):
     """Raised when the GPU endpoint gives no usable answer."""
+
+
+class EndpointUnprepared(EndpointError):
+    """Raised when the sandbox has no client for it yet and the deadline leaves no time to make one."""
 
 
 class EndpointAsleep(EndpointError):

@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     routing: Mapping[str, Any]
     region: str
     function_name: str
+    alias: str
     memory_mb: int
     log_share: float
 
@@ -72,6 +73,7 @@ class Settings(NamedTuple):
             routing=_object(environ, "TURNOUT_ROUTING", "{}"),
             region=_text(environ, "AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1")),
             function_name=_text(environ, "AWS_LAMBDA_FUNCTION_NAME", "turnout"),
+            alias=_text(environ, "TURNOUT_ALIAS", "$LATEST"),
             log_share=_number(environ, "TURNOUT_LOG_SHARE", -1e-9, 1.0, "1"),
             memory_mb=int(
                 _number(environ, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 0.0, 65_536.0, str(MB_PER_VCPU))

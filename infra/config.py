@@ -95,9 +95,23 @@ class Routing(Section):
     explore_share: Annotated[float, Field(ge=0, le=0.1, description="a share from 0 to 0.1")] = 0.01
     shadow_share: Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")] = 0.0
     static_gpu_share: Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")] = 0.5
-    breaker_window_s: Annotated[float, Field(gt=0, le=3600, description="seconds above 0, at most 3600")] = (
-        30.0
-    )
+    breaker_window_s: Annotated[float, Field(ge=1, le=3600, description="seconds from 1 to 3600")] = 30.0
+    breaker_failure_share: Annotated[
+        float, Field(ge=0.01, le=1, description="a share of failed calls from 0.01 to 1")
+    ] = 0.5
+    breaker_min_calls: Annotated[float, Field(ge=1, le=1000, description="calls from 1 to 1000")] = 2.5
+    breaker_cooldown_s: Annotated[float, Field(ge=0.1, le=3600, description="seconds from 0.1 to 3600")] = 5.0
+    breaker_cooldown_max_s: Annotated[
+        float, Field(ge=0.1, le=3600, description="seconds from 0.1 to 3600")
+    ] = 60.0
+    breaker_probes: Annotated[int, _whole(1, 100, "successes in a row")] = 2
+
+    @model_validator(mode="after")
+    def _cools_longer(self) -> Self:
+        least, most = self.breaker_cooldown_s, self.breaker_cooldown_max_s
+        if most < least:
+            raise refuse("breaker_cooldown_max_s", most, f"at least breaker_cooldown_s ({least:g})")
+        return self
 
 
 class Training(Section):

@@ -76,6 +76,7 @@ def function_environment(deployment: Deployment, name: str, role: str, bucket: s
         "TURNOUT_LATENCY_SLO_MS": f"{model.latency_slo_ms:g}",
         "TURNOUT_ATTAINMENT": f"{model.attainment:g}",
         "TURNOUT_ECONOMICS": _compact(economics(deployment, name)),
+        "TURNOUT_ALIAS": ALIAS,
         "TURNOUT_MODEL_FUNCTION": f"{names.function(name)}:{ALIAS}" if role == "front" else "",
         **_tools(f"turnout-{name}"),
     }

@@ -19,14 +19,14 @@ from handlers.adapters.release_store import ReleaseStore
 from handlers.adapters.signed_http import SignedHttp
 from handlers.adapters.tracing import Tracing
 from handlers.adapters.upkeep import AwsClients, Upkeep
-from handlers.errors import EndpointTimeout
+from handlers.errors import EndpointTimeout, EndpointUnprepared
 from handlers.serving.dispatch import Dispatch
 from handlers.serving.holder import ReleaseHolder
 from handlers.serving.ledger import Ledger, NoCounter
 from handlers.serving.paths import InProcessCpu
 from handlers.serving.service import Ports, Service
 from handlers.serving.shadow import EVENT_KEY
-from handlers.settings import Settings
+from handlers.settings import MB_PER_VCPU, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,18 +39,24 @@ if TYPE_CHECKING:
     from handlers.serving.release import Served
 
 POOL_THREADS = 16
+PREPARE_S = 1.0
+"""The time that making the endpoint's client may take on a whole vCPU (measured: 170 to 400 ms)."""
+SWITCH_S = 0.0005
+"""How long a thread may hold the interpreter while another wants it; Python's own 5 ms are the whole margin
+of a deadline, and a background thread may be importing boto3 when an answer is due."""
 
 
 class EventualGpu:
     """The endpoint's client, made in the background after the first answer, or when first asked for.
 
-    Importing boto3 takes longer than a whole cold start without it, so neither init nor an answer waits for
-    it unless that answer needs the GPU.
+    Importing boto3 takes longer than a whole cold start without it, and holds the interpreter for up to 26 ms
+    at a time, so neither init nor an answer waits for it, unless that answer needs the GPU and has `needs_s`.
     """
 
-    def __init__(self, pool: Executor, make: Callable[[], GpuPath]) -> None:
+    def __init__(self, pool: Executor, make: Callable[[], GpuPath], needs_s: float = PREPARE_S) -> None:
         self._pool = pool
         self._make = make
+        self._needs_s = needs_s
         self._client: Future[GpuPath] | None = None
 
     def warm(self) -> Future[GpuPath]:
@@ -60,7 +66,12 @@ class EventualGpu:
         return self._client
 
     def infer(self, arrays: Sequence[NDArray[Any]], timeout_s: float, priority: str) -> NDArray[np.float32]:
-        """As `GpuPath.infer`; waits for the client within the same timeout."""
+        """As `GpuPath.infer`; waits for the client within the same timeout.
+
+        Raises EndpointUnprepared at once when that is likely to be too short.
+        """
+        if timeout_s < self._needs_s and not (self._client is not None and self._client.done()):
+            raise EndpointUnprepared("this sandbox's client for the endpoint is not ready yet")
         try:
             client = self.warm().result(timeout_s)
         except TimeoutError as error:
@@ -92,6 +103,7 @@ class Running(NamedTuple):
 def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     """Initialise a function from its environment. Raises InvalidConfig; a bad release only unreadies it."""
     settings = Settings.from_env(environ)
+    sys.setswitchinterval(SWITCH_S)
     pool = ThreadPoolExecutor(POOL_THREADS, "turnout")
     store = ReleaseStore(
         SignedHttp(settings.region, environ), settings.bucket, settings.model, settings.pointer
@@ -111,7 +123,8 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     def gpu(served: Served) -> GpuPath | None:
         if not settings.endpoint:
             return None
-        made = EventualGpu(pool, lambda: _endpoint(settings, served))
+        needs_s = PREPARE_S * max(1.0, MB_PER_VCPU / settings.memory_mb)
+        made = EventualGpu(pool, lambda: _endpoint(settings, served), needs_s)
         upkeep.ahead.append(made.warm)
         return made
 
@@ -119,7 +132,7 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
         cpu=lambda served: _cpu(settings, clients, served),
         gpu=gpu,
         shared=upkeep,
-        ledger=Ledger(settings.budget, settings.model, upkeep if settings.table else NoCounter()),
+        ledger=Ledger(settings.budget, settings.model, upkeep if settings.table else NoCounter(), pool),
         pool=pool,
         clock=clock,
         wall=time.time,
@@ -129,11 +142,14 @@ def start(environ: Mapping[str, str], clock: Callable[[], float]) -> Running:
     service = Service(settings, holder, ports)
     loading.result()
     _log_start(telemetry.logger, holder, settings)
-    running = Running(Dispatch(service, telemetry.logger, telemetry.compared), service, upkeep, tracing)
-    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start" and holder.served is not None:
+    running = Running(Dispatch(service, telemetry.logger, telemetry.shadowed), service, upkeep, tracing)
+    snapstart = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+    if (snapstart or settings.role == "front") and holder.served is not None:
         client = service.prepare().gpu
         if isinstance(client, EventualGpu):
             client.warm().result()
+        if settings.role == "front":  # it has no other way to an answer than boto3's clients
+            clients.get("lambda", patient=True)
     gc.freeze()  # what init made lives as long as the sandbox: no request should pay for searching it
     return running
 

@@ -19,9 +19,9 @@ class BudgetStore:
         self._client, self._table = client, table
 
     def covered(self, account: Account, budget: Budget, cost_usd: float, now: float) -> Account:
-        """Return the account with a grant for a request of `cost_usd`, if it needs one and one can be had.
+        """Return the account with a grant for requests of `cost_usd`, if it needs one and one can be had.
 
-        Where less than a whole grant is left but enough for the request, that is taken.
+        Where less than a whole grant is left but enough for one request, that is taken.
         """
         account = account.at(budget.key(now))
         wanted = account.wanted_usd(budget, cost_usd)
@@ -30,7 +30,7 @@ class BudgetStore:
         try:
             given, shared = self._take(budget, wanted, now)
             rest = budget.limit_usd - shared
-            if not given and rest >= cost_usd - account.left_usd:
+            if not given and rest > 0.0 and rest >= cost_usd - account.left_usd:
                 wanted = rest
                 given, shared = self._take(budget, wanted, now)
         except (BotoCoreError, ClientError):

@@ -11,11 +11,15 @@ PERCENTILES = ("p50", "p95", "p99")
 
 @dataclass(frozen=True, slots=True)
 class EndpointMetrics:
-    """The last minutes: calls, mean requests in flight, and p50, p95, p99 of the model's latency in ms."""
+    """The last minute that is known: calls, mean requests in flight, calls that found no instance.
+
+    `model_latency_ms` is p50, p95 and p99.
+    """
 
     invocations: float
     concurrent: float | None
     model_latency_ms: tuple[float, float, float] | None
+    no_capacity: float = 0.0
 
 
 class MetricsReader:
@@ -40,6 +44,7 @@ class MetricsReader:
         queries = [
             _query("invocations", "Invocations", "Sum", dimensions),
             _query("concurrent", concurrent, "Average", dimensions),
+            _query("no_capacity", "NoCapacityInvocationFailures", "Sum", dimensions),
             *(_query(p, "ModelLatency", p, dimensions) for p in PERCENTILES),
         ]
         end = int(now // 60) * 60
@@ -55,7 +60,12 @@ class MetricsReader:
         if all(p in latest for p in PERCENTILES):
             p50, p95, p99 = (latest[p] / 1000.0 for p in PERCENTILES)
             latency = (p50, max(p50, p95), max(p50, p95, p99))
-        return EndpointMetrics(latest.get("invocations", 0.0), latest.get("concurrent"), latency)
+        return EndpointMetrics(
+            latest.get("invocations", 0.0),
+            latest.get("concurrent"),
+            latency,
+            latest.get("no_capacity", 0.0),
+        )
 
 
 def _query(name: str, metric: str, stat: str, dimensions: list[dict[str, str]]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-REPORT_TTL_S = 3600
-MAX_MINUTES = 10
+from handlers.routing.report import MAX_MINUTES
+
+REPORT_TTL_S = (MAX_MINUTES + 10) * 60
 
 
 @dataclass(frozen=True, slots=True)

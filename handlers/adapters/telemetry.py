@@ -1,7 +1,7 @@
 """One line per request, a structured log and CloudWatch metrics (EMF) at once.
 
 Dimensions are bounded: `model` and `path` (cpu, gpu), nothing that a caller can choose; so there are at most
-2 × 8 metrics a model, and 2 of its shadows. `log_share` of the lines carry the log's fields, and all of those
+2 × 8 metrics a model, and 3 of its shadows. `log_share` of the lines carry the log's fields, and all of those
 whose answer was degraded or late.
 """
 
@@ -66,12 +66,14 @@ class Telemetry:
         whole = {**line, **dimensions, **metrics, "_aws": about}
         sys.stdout.write(orjson.dumps(whole, option=LINE).decode())
 
-    def compared(self, comparison: Comparison) -> None:
-        """Write what a shadow request found; the alarm on drift watches these."""
+    def shadowed(self, comparison: Comparison | None, cost_usd: float) -> None:
+        """Write what a shadow cost, and what it found unless it failed; the alarm on drift watches these."""
         metrics = self._metrics
         metrics.add_dimension("model", self._model)
-        metrics.add_metric("ShadowAgreement", MetricUnit.NoUnit, comparison.agreed / comparison.items)
-        metrics.add_metric("ShadowDrift", MetricUnit.NoUnit, comparison.drift)
+        metrics.add_metric("ShadowCost", MetricUnit.NoUnit, cost_usd)
+        if comparison is not None:
+            metrics.add_metric("ShadowAgreement", MetricUnit.NoUnit, comparison.agreed / comparison.items)
+            metrics.add_metric("ShadowDrift", MetricUnit.NoUnit, comparison.drift)
         metrics.flush_metrics()
 
 

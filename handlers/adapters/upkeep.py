@@ -2,7 +2,11 @@
 
 All of it runs in the pool once an answer is ready, so no caller waits for it; a function is frozen after its
 answer and goes on with the next request, which these calls survive. Costs are bounded: a snapshot read in
-`SNAPSHOT_S`, a pointer read in `POINTER_S`, a report in a minute, each at most.
+`SNAPSHOT_S`, a pointer read in `POINTER_S`, a report in `REPORT_S`, each at most.
+
+A frozen sandbox cannot speak, and Lambda ends it without a word: what it answered less than `REPORT_S` after
+its last report is only told with its next answer, and lost if there is none. So the first answer is reported
+at once, as are those that come seldom; CloudWatch's metrics, written with each answer, miss nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT_S = 15.0
 POINTER_S = 60.0
+REPORT_S = 60.0
 CLIENT_TIMEOUT_S = 1.0
 MODEL_TIMEOUT_S = 29.0
 
@@ -82,7 +87,7 @@ class Upkeep:
         self._sandbox = ""
         self._snapshot_at = float("-inf")
         self._pointer_at = now
-        self._minute = int(now // 60.0)
+        self._reported_at = float("-inf")
         self.published: Snapshot | None = None
         self.ahead: list[Callable[[], object]] = []
         """What the next answer may need and the first should not wait for; begun after the first."""
@@ -99,12 +104,11 @@ class Upkeep:
         if now - self._snapshot_at >= SNAPSHOT_S:
             self._snapshot_at = now
             self._submit(self.read_snapshot)
-        minute = int(now // 60.0)
-        if minute > self._minute:
-            self._minute = minute
+        if now - self._reported_at >= REPORT_S:
+            self._reported_at = now
             # Not at init: sandboxes that SnapStart restores from one snapshot must not share a name.
             self._sandbox = self._sandbox or os.urandom(6).hex()
-            body = drain()
+            minute, body = int(now // 60.0), drain()
             self._submit(lambda: self._state().report(self._settings.model, minute, self._sandbox, body, now))
 
     def read_snapshot(self) -> None:
@@ -131,6 +135,7 @@ class Upkeep:
     def _invoke(self, payload: dict[str, Any]) -> None:
         self._clients.get("lambda").invoke(
             FunctionName=self._settings.function_name,
+            Qualifier=self._settings.alias,
             InvocationType="Event",
             Payload=json.dumps(payload).encode(),
         )

@@ -1,13 +1,15 @@
 """Budgets: money for a window, shared by sandboxes that may not ask each other before each request.
 
 A sandbox takes a *grant* from the shared counter, by a write that fails when it would pass the limit, and
-spends from it alone; when what is left does not cover the next request, it takes another. With N sandboxes,
-grants of at most g, and ε the most that a request costs above its prediction:
+spends from it alone. It asks for the next one ahead, when what is left covers fewer than `AHEAD` requests,
+and goes on meanwhile; it waits for the counter only when it owes as many. With N sandboxes, grants of at
+most g, c what a request costs and ε the most that one costs above its prediction:
 
-    limit − N·g  ≤  money spent when the last sandbox refuses  ≤  limit + N·ε
+    limit − N·(g + AHEAD·c)  ≤  money spent when the last sandbox refuses  ≤  limit + N·(AHEAD·c + ε)
 
-so the guard errs towards refusing early. Where the shared counter cannot be reached a sandbox allows itself
-one grant per window on credit, then refuses: the upper bound is then limit + N·(g + ε).
+Both are small beside the limit: a grant is some twenty requests, and at most a hundredth of it. Where the
+shared counter cannot be reached a sandbox allows itself one grant per window on credit, then refuses: the
+upper bound is then higher by N·g.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from handlers.errors import InvalidConfig
 Window = Literal["hour", "day", "month"]
 KEYS: dict[Window, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 GRANT_REQUESTS = 20.0
+AHEAD = 5.0
 LEAST_GRANT = 1e-4
 MOST_GRANT = 1e-2
 
@@ -114,16 +117,35 @@ class Account:
         return Account(window=window, spent_usd=max(0.0, -self.left_usd))
 
     def wanted_usd(self, budget: Budget, cost_usd: float) -> float | None:
-        """Return the grant to ask for before a request of `cost_usd`; None when none is needed or to be had.
+        """Return the grant to ask for where requests cost `cost_usd`; None when none is needed or to be had.
 
-        Enough for some twenty such requests, within a ten-thousandth and a hundredth of the limit, and
-        whatever is owed.
+        Needed when fewer than `AHEAD` such requests are covered. Enough for some twenty, within a
+        ten-thousandth and a hundredth of the limit, and whatever is owed.
         """
-        if self.closed or self.left_usd >= cost_usd:
+        if self.closed or self.left_usd >= AHEAD * cost_usd:
             return None
         grant = max(cost_usd * GRANT_REQUESTS, budget.limit_usd * LEAST_GRANT)
         grant = max(min(grant, budget.limit_usd * MOST_GRANT), cost_usd)
         return grant + max(0.0, -self.left_usd)
+
+    def must_wait(self, cost_usd: float) -> bool:
+        """Say whether so much is owed that not even one more request of `cost_usd` may go on trust."""
+        return self.left_usd < -(AHEAD - 1.0) * cost_usd
+
+    def joined(self, before: Account, after: Account) -> Account:
+        """Return this account with what the counter made of it since it was `before`: `after`.
+
+        Requests that were charged meanwhile stay charged; an answer about another window is dropped.
+        """
+        if before.window != self.window:
+            return self
+        return replace(
+            self,
+            granted_usd=self.granted_usd + after.granted_usd - before.granted_usd,
+            shared_usd=after.shared_usd,
+            on_credit=after.on_credit,
+            closed=after.closed,
+        )
 
     def granted(self, grant_usd: float, shared_usd: float) -> Account:
         """Return the account after the shared counter gave a grant and stood at `shared_usd`."""

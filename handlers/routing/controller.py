@@ -2,7 +2,9 @@
 
 Learning: reports are merged into sketches that fade, and the snapshot's latencies are the profile's corrected
 by them. Scaling: the break-even rule of `capacity`, its step bounded and its actions rationed. Routing: the
-topology of `route`. All state is a value that survives as JSON; losing it loses minutes of learning, no more.
+topology of `route`. All state is a value that survives as JSON. A loop that was away goes through the minutes
+that it missed one by one, as far back as reports are kept; one that lost its memory does so from the first
+report that there is.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from .capacity_prices import capacity_economics
 from .controlled import Controlled
 from .learn import learned, with_model_latency
 from .profile import Profile
-from .report import Report
+from .report import MAX_MINUTES, Report, by_minute
 from .route import AUTO, Route, step_route
 from .sketch import Sketch
 from .snapshot import Cascade, GpuCapacity, Snapshot, Topology, capacity_of
@@ -34,8 +36,9 @@ COLD_PRIOR = 20.0
 class Endpoint:
     """The endpoint as its service describes it. `concurrent`: mean requests in flight, where known.
 
-    `model_latency_ms` is p50, p95, p99 of `invocations` calls as the service measured them, without network.
-    While it is not `steady` its size cannot be changed.
+    `model_latency_ms` is p50, p95, p99 of `invocations` calls as the service measured them, without network,
+    `no_capacity` the calls of a minute that found no instance. While it is not `steady` its size cannot be
+    changed.
     """
 
     ready: int
@@ -43,6 +46,7 @@ class Endpoint:
     concurrent: float | None = None
     invocations: float = 0.0
     model_latency_ms: tuple[float, float, float] | None = None
+    no_capacity: float = 0.0
     steady: bool = True
 
 
@@ -87,16 +91,21 @@ def advance(
 ) -> Step:
     """Return the step at `now` (epoch s), given the reports of whole minutes since `state.minute`."""
     minute = int(now // 60)
-    interval_s = 60.0 * min(max(minute - 1 - state.minute, 1), 10) if state.minute else 60.0
+    missed = _minutes_since(state, report, minute)
+    minutes = min(missed, MAX_MINUTES)
+    interval_s = 60.0 * minutes
     sketches = _faded(state.sketches, report, interval_s)
     reasons: list[str] = []
+    if missed > minutes:
+        reasons.append(f"away for {missed} minutes: the reports of {missed - minutes} are gone")
     action, target, capacity = None, None, state.capacity
     ready = endpoint.ready if endpoint is not None else 0
     wanted = ready + (endpoint.starting if endpoint is not None else 0)
     current = wanted
-    if endpoint is not None and controlled.economic:
-        capacity, action = _scale(controlled, profile, state, report, endpoint, interval_s, minute)
-        wanted = current + max(-MAX_STEP, min(MAX_STEP, action.target - current))
+    if endpoint is not None and controlled.economic and minutes:
+        capacity, action = _scale(controlled, profile, state, report, endpoint, minute, minutes)
+        if action is not None:
+            wanted = current + max(-MAX_STEP, min(MAX_STEP, action.target - current))
     move = step_route(controlled.topology, state.route, ready, wanted, now)
     if move.moved:
         reasons.append(f"route to {move.route.topology}: {move.reason}")
@@ -114,7 +123,7 @@ def advance(
     rent_usd = ready * controlled.economics.gpu_second_usd() * interval_s
     after = ControlState(
         snapshot_version=state.snapshot_version + 1,
-        minute=minute - 1,
+        minute=max(minute - 1, state.minute),
         capacity=capacity,
         route=move.route,
         actions=recent,
@@ -123,6 +132,14 @@ def advance(
     )
     snapshot = _snapshot(controlled, release, profile, cascade, after, report, endpoint, interval_s, now)
     return Step(after, snapshot, target, move.route.topology if move.moved else None, action, tuple(reasons))
+
+
+def _minutes_since(state: ControlState, report: Report, minute: int) -> int:
+    """Whole minutes since the last round: 0 for a second round in one minute."""
+    if state.minute:
+        return max(minute - 1 - state.minute, 0)
+    earliest = min(report.arrivals, default=60 * minute - 1) // 60
+    return min(max(minute - earliest, 1), MAX_MINUTES)
 
 
 def _faded(before: dict[str, Sketch], report: Report, interval_s: float) -> dict[str, Sketch]:
@@ -142,9 +159,10 @@ def _scale(
     state: ControlState,
     report: Report,
     endpoint: Endpoint,
-    interval_s: float,
     minute: int,
-) -> tuple[CapacityState, CapacityAction]:
+    minutes: int,
+) -> tuple[CapacityState, CapacityAction | None]:
+    """Take the minutes that have passed one by one; only the last one's action can still be carried out."""
     economics = capacity_economics(
         profile,
         controlled.economics,
@@ -152,18 +170,27 @@ def _scale(
         min_instances=controlled.min_instances,
         max_instances=controlled.max_instances,
     )
-    first = minute * 60 - int(interval_s)
-    slots = [report.arrivals.get(first + second, 0.0) for second in range(int(interval_s))]
-    requests = report.counts["requests"]
-    needing = report.counts["escalated"] + report.counts["missed"]
-    observation = CapacityObservation(
-        interval_s=interval_s,
-        arrivals=slots,
-        ready=endpoint.ready,
-        starting=endpoint.starting,
-        escalation_share=min(1.0, needing / requests) if requests else 0.0,
-    )
-    return step(state.capacity, observation, economics)
+    slots = by_minute(report.arrivals, minute - minutes, minutes)
+    # Calls that found no instance are demand too, and known where no sandbox has reported them.
+    requests = max(report.counts["requests"], endpoint.no_capacity)
+    needing = max(report.counts["escalated"] + report.counts["missed"], endpoint.no_capacity)
+    unreported = requests - report.counts["requests"]
+    slots[-1] = [count + unreported / 60.0 for count in slots[-1]]
+    capacity, action = state.capacity, None
+    current = endpoint.ready + endpoint.starting
+    for arrivals in slots:
+        if action is not None:  # of a minute that is over: what it would have started was not paid
+            unpaid_usd = economics.startup_usd * max(action.target - current, 0)
+            capacity = replace(capacity, bill_usd=capacity.bill_usd - unpaid_usd)
+        observation = CapacityObservation(
+            interval_s=60.0,
+            arrivals=arrivals,
+            ready=endpoint.ready,
+            starting=endpoint.starting,
+            escalation_share=min(1.0, needing / requests) if requests else 0.0,
+        )
+        capacity, action = step(capacity, observation, economics)
+    return capacity, action
 
 
 def _snapshot(
@@ -209,7 +236,7 @@ def _capacity(profile: Profile, report: Report, endpoint: Endpoint, interval_s: 
         raise ValueError("an endpoint needs the gpu part of a profile")
     calls, failed = report.counts["gpu"], report.counts["gpu_failed"]
     # Little's law where the service did not say: calls in flight = time spent in calls / time.
-    in_flight = report.counts["gpu_busy_ms"] / 1000.0 / interval_s
+    in_flight = report.counts["gpu_busy_ms"] / 1000.0 / max(interval_s, 60.0)
     if endpoint.concurrent is not None:
         in_flight = max(in_flight, endpoint.concurrent)
     return replace(

@@ -7,7 +7,7 @@ are batch sizes, of which there are those of the release's profile. Merging is a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -18,6 +18,8 @@ from .sketch import Sketch
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 100_000
+MAX_MINUTES = 360
+"""How long a report is kept, and so how long the control loop may be away and still miss nothing."""
 COUNTS = (
     "requests",
     "cpu",
@@ -32,11 +34,13 @@ COUNTS = (
     "expected_met",
     "cost_usd",
     "gpu_busy_ms",
+    "shadow_usd",
 )
 """Names of the counts. `cpu` and `gpu` are calls on each path, `cold` first requests of a model's sandbox,
 `missed` items below the threshold that were not escalated, `met` and `expected_met` requests inside the
 objective and the sum of the probabilities that were predicted for it: their ratio is the predictor's
-calibration. `gpu_busy_ms` sums the GPU calls' times."""
+calibration. `gpu_busy_ms` sums the GPU calls' times, `shadow_usd` what shadows cost, which is not in
+`cost_usd`."""
 
 
 @dataclass(slots=True)
@@ -121,6 +125,19 @@ def merged(bodies: Iterable[str]) -> tuple[Report, list[InvalidInput]]:
         except InvalidInput as error:
             refused.append(error)
     return total, refused
+
+
+def by_minute(arrivals: Mapping[int, float], first: int, minutes: int) -> list[list[float]]:
+    """Return the arrivals of `minutes` whole minutes from epoch minute `first`, by second.
+
+    None is lost: what a sandbox reported late, or ahead of its minute's end, counts at the same second of the
+    nearest of them, so that bursts stay bursts.
+    """
+    slots = [[0.0] * 60 for _ in range(minutes)]
+    for second, count in arrivals.items():
+        minute = min(max(second // 60 - first, 0), minutes - 1)
+        slots[minute][second % 60] += count
+    return slots
 
 
 def _count(value: object) -> float:

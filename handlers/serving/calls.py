@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from handlers.serving.paths import CpuPath, GpuPath, Job
 
 REASONS = {
+    "EndpointUnprepared": "gpu_unprepared",
     "EndpointAsleep": "gpu_asleep",
     "EndpointThrottled": "gpu_throttled",
     "EndpointTimeout": "gpu_late",

@@ -22,10 +22,12 @@ VERSION = "0.1.0"
 class Dispatch:
     """Maps routes to the service's methods, and errors to statuses."""
 
-    def __init__(self, service: Service, logger: Logger, compared: Callable[[Comparison], None]) -> None:
+    def __init__(
+        self, service: Service, logger: Logger, shadowed: Callable[[Comparison | None, float], None]
+    ) -> None:
         self._service = service
         self._logger = logger
-        self._compared = compared
+        self._shadowed = shadowed
 
     def answer(self, event: dict[str, Any], request_id: str) -> dict[str, Any]:
         """One event → one result; every TurnoutError becomes its status, anything else a logged 500."""
@@ -40,14 +42,16 @@ class Dispatch:
 
     def shadow(self, event: dict[str, Any]) -> None:
         """An asynchronous invocation that repeats a CPU answer on the GPU; nobody waits for it."""
-        served = self._service.holder.current()
-        gpu = self._service.prepare().gpu
-        if gpu is None:
-            return
+        service, found = self._service, None
+        began = service.now()
         try:
-            self._compared(compare(event, served.manifest, gpu))
+            gpu = service.prepare().gpu
+            if gpu is None:
+                return
+            found = compare(event, service.holder.current().manifest, gpu)
         except TurnoutError as error:
             self._logger.warning("shadow failed", extra={"error": str(error)})
+        self._shadowed(found, service.charge_shadow(began, len(event["body"])))
 
     def _dispatch(self, http: HttpRequest) -> HttpResponse:
         service = self._service

@@ -6,7 +6,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from handlers.errors import EndpointError, EndpointFailed, EndpointThrottled, EndpointTimeout, Overloaded
+from handlers.errors import (
+    EndpointError,
+    EndpointFailed,
+    EndpointThrottled,
+    EndpointTimeout,
+    EndpointUnprepared,
+    Overloaded,
+)
 from handlers.routing.policy import STANDBY_MARGIN_MS, gpu_within_ms
 from handlers.routing.tokens import Tokens, retry_delay_ms
 from handlers.routing.types import Path
@@ -88,7 +95,8 @@ class GpuRace:
                 scored = call.result()
             except EndpointError as error:
                 self._errors.append(error)
-                self._seen.append(Call(Path.GPU, self._job.items, ms, ok=False))
+                if not isinstance(error, EndpointUnprepared):  # which says nothing of the endpoint
+                    self._seen.append(Call(Path.GPU, self._job.items, ms, ok=False))
                 self._plan_retry(error)
                 continue
             seen = (*self._seen, Call(Path.GPU, self._job.items, ms, ok=True))

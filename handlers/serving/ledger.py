@@ -1,9 +1,10 @@
-"""The budgets of one sandbox: an account per scope, covered by grants from the shared counter."""
+"""The budgets of one sandbox: an account per scope, covered by grants that are asked for ahead of need."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from concurrent.futures import Executor, Future
+from typing import Any, NamedTuple, Protocol
 
 from handlers.routing.budget import Account, Budget, BudgetView, budgets_of
 
@@ -20,6 +21,13 @@ class Counter(Protocol):
         ...
 
 
+class Asked(NamedTuple):
+    """A grant on its way: the account as it was when it was asked for, and as it will be."""
+
+    before: Account
+    after: Future[Account]
+
+
 class NoCounter:
     """Where there is no shared table: one grant a window on credit."""
 
@@ -31,14 +39,16 @@ class NoCounter:
 
 
 class Ledger:
-    """Accounts by scope; times are epoch seconds, money USD."""
+    """Accounts by scope; times are epoch seconds, money USD. `pool` waits for the counter."""
 
-    def __init__(self, raw: Mapping[str, Any], model: str, counter: Counter) -> None:
+    def __init__(self, raw: Mapping[str, Any], model: str, counter: Counter, pool: Executor) -> None:
         budgets_of(raw, model, "")  # a wrong setting stops the function at init, not at the first request
         self._raw = raw
         self._model = model
         self._counter = counter
+        self._pool = pool
         self._accounts: dict[str, Account] = {}
+        self._asked: dict[str, Asked] = {}
 
     def views(self, caller: str, cost_usd: float, now: float) -> tuple[BudgetView, ...]:
         """What `decide` should know before a request of `cost_usd` by `caller`."""
@@ -57,8 +67,18 @@ class Ledger:
                     self._accounts[budget.scope] = account.charged(cost_usd)
 
     def _view(self, budget: Budget, cost_usd: float, now: float) -> BudgetView:
-        account = self._accounts.pop(budget.scope, Account())
-        account = self._accounts[budget.scope] = self._counter.covered(account, budget, cost_usd, now)
+        scope = budget.scope
+        account = self._accounts.pop(scope, Account()).at(budget.key(now))
+        if account.wanted_usd(budget, cost_usd) is not None and scope not in self._asked:
+            after = self._pool.submit(self._counter.covered, account, budget, cost_usd, now)
+            self._asked[scope] = Asked(account, after)
+        asked = self._asked.get(scope)
+        if asked is not None and (asked.after.done() or account.must_wait(cost_usd)):
+            del self._asked[scope]
+            account = account.joined(asked.before, asked.after.result())
+        self._accounts[scope] = account
         if len(self._accounts) > MAX_SCOPES:
-            del self._accounts[next(iter(self._accounts))]
+            longest_unused = next(iter(self._accounts))
+            del self._accounts[longest_unused]
+            self._asked.pop(longest_unused, None)
         return account.view(budget, cost_usd, now)

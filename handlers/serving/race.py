@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.errors import EndpointError, EndpointThrottled, Overloaded
+from handlers.errors import EndpointError, EndpointThrottled, EndpointUnprepared, Overloaded
 from handlers.routing.types import Decision, Path
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, Paths, left_s
 from handlers.serving.gpu_race import GpuRace
@@ -74,8 +74,10 @@ def _escalated(job: Job, decision: Decision, paths: Paths, answer: Answer, rows:
         scored = merged(answer.scored, call.result(), rows)
     except EndpointError as met:
         error = met
-    seen = Call(Path.GPU, len(rows), (paths.clock() - started) * 1000.0, ok=error is None)
-    tried = answer._replace(calls=(*answer.calls, seen), attempts=answer.attempts + len(call.futures))
+    calls = answer.calls
+    if not isinstance(error, EndpointUnprepared):  # which says nothing of the endpoint
+        calls = (*calls, Call(Path.GPU, len(rows), (paths.clock() - started) * 1000.0, ok=error is None))
+    tried = answer._replace(calls=calls, attempts=answer.attempts + len(call.futures))
     if error is not None:
         reason = REASONS[type(error).__name__]
         return tried._replace(gpu_errors=(*answer.gpu_errors, error), degraded=reason, missed_items=len(rows))

@@ -11,7 +11,6 @@ from handlers.errors import BudgetExhausted, Overloaded, PayloadTooLarge
 from handlers.protocol.constraints import parse_constraints
 from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_response
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
-from handlers.routing.breaker import BreakerSettings
 from handlers.routing.codec import usable
 from handlers.routing.knobs import Knobs
 from handlers.routing.observe import Observer, Outcome
@@ -95,8 +94,7 @@ class Service:
         self.settings = settings
         self.holder = holder
         self._ports = ports
-        breaker = BreakerSettings(window_s=Knobs.parse(settings.routing).breaker_window_s)
-        self._observer = Observer(breaker, front=settings.role == "front")
+        self._observer = Observer(Knobs.parse(settings.routing).breaker, front=settings.role == "front")
         self._economics = Economics.parse(settings.economics)
         self._open: Open | None = None
         self._answered = 0
@@ -105,6 +103,23 @@ class Service:
     def prepare(self) -> Paths:
         """Make what the first request would make. Raises ReleaseError when there is no release."""
         return self._opened().paths
+
+    def now(self) -> float:
+        """Seconds on the service's clock."""
+        return self._ports.clock()
+
+    def charge_shadow(self, began: float, payload_bytes: int) -> float:
+        """Count a shadow begun at clock second `began`, apart from the requests; returns its cost in USD.
+
+        It pays this function and the data; the endpoint only where its capacity is idle, so nothing more.
+        """
+        economics, ms = self._economics, (self._ports.clock() - began) * 1000.0
+        cost_usd = economics.lambda_usd(ms, self.settings.memory_mb) + economics.lambda_request
+        cost_usd += payload_bytes * 1e-9 * economics.data_gb
+        observer = self._observer
+        observer.report.counts["shadow_usd"] += cost_usd
+        self._ports.shared.after(self._ports.wall(), lambda: observer.drain().to_json())
+        return cost_usd
 
     def route(self, http: HttpRequest) -> HttpResponse:
         """`/v2/models/{model}/route`: the decision for this request, not carried out."""

@@ -78,6 +78,15 @@ def ask_model(stack: cdk.Stack, deployment: Deployment, model: str) -> iam.Polic
     )
 
 
+def shadow(stack: cdk.Stack, deployment: Deployment, model: str, role: str) -> iam.PolicyStatement:
+    """Asynchronous calls of a function to itself, off the caller's time."""
+    names = deployment.names
+    function = names.front(model) if role == "front" else names.function(model)
+    return iam.PolicyStatement(
+        sid="Shadow", actions=["lambda:InvokeFunction"], resources=[_function(stack, f"{function}:{ALIAS}")]
+    )
+
+
 def function_grants(
     stack: cdk.Stack, deployment: Deployment, model: str, role: str
 ) -> list[iam.PolicyStatement]:
@@ -86,6 +95,8 @@ def function_grants(
     grants = [*read_release(stack, deployment, model), share_state(stack, deployment, model)]
     if settings.gpu and role != "model":
         grants.append(ask_gpu(stack, deployment, model))
+        if settings.routing.shadow_share > 0.0:
+            grants.append(shadow(stack, deployment, model, role))
     if role == "front":
         grants.append(ask_model(stack, deployment, model))
     return grants

@@ -67,7 +67,9 @@ class TrainingStack(cdk.Stack):
                 trainer=trainer,
             )
         first = next(iter(deployment.models))
-        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --stage {deployment.stage}")
+        cdk.CfnOutput(self, "TrainerRole", value=trainer.role_arn)
+        cdk.CfnOutput(self, "Bucket", value=names.bucket(self.account))
+        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --on sagemaker --stage {deployment.stage}")
 
     def _names(self, model: str, trainer: iam.Role) -> TrainingNames:
         deployment, names = self._deployment, self._deployment.names

@@ -22,6 +22,7 @@ from handlers.errors import InvalidConfig, ReleaseError, TurnoutError
 from handlers.routing.codec import from_json
 from handlers.routing.control_codec import state_from_json
 from handlers.routing.controlled import Controlled, read_models
+from handlers.routing.controller import ControlState
 from handlers.routing.report import Report
 from handlers.routing.types import Topology
 
@@ -245,13 +246,43 @@ def test_a_loop_overtaken_between_reading_and_writing_does_nothing(world: World)
     assert world.table.snapshot("digits") is None
 
 
-def test_after_an_hour_of_death_it_resumes(world: World) -> None:
+def memory_of(world: World) -> ControlState:
+    row = world.table.memory("digits")
+    assert row is not None
+    return state_from_json(row.body)
+
+
+def test_after_an_hour_of_death_it_resumes_with_all_that_was_reported_meanwhile(world: World) -> None:
+    world.fleet.now = FleetSize(1, 0, True)
     world.traffic(-1, 10)
     world.round(0)
+    before = memory_of(world).spent_usd
     world.traffic(3, 500)
     world.traffic(58, 20)
+
     done = world.round(60)["digits"]
-    assert (done["version"], done["requests"]) == (2, 20.0)
+
+    assert (done["version"], done["requests"]) == (2, 520.0)
+    rent_usd = 60 * 60.0 * 0.5 / 3600.0  # an hour, of which all was rented
+    assert memory_of(world).spent_usd - before == pytest.approx(520 * 1.6e-5 + rent_usd)
+
+
+def test_without_memory_it_begins_with_the_first_report_that_there_is(world: World) -> None:
+    world.traffic(-50, 300)
+    world.traffic(-1, 5)
+    assert world.round(0)["digits"]["requests"] == 305.0
+    assert len(memory_of(world).capacity.work_usd) == 5
+
+
+def test_a_second_round_in_one_minute_charges_nothing_twice(world: World) -> None:
+    world.fleet.now = FleetSize(1, 0, True)
+    world.traffic(-1, 100)
+    world.round(0)
+    once = memory_of(world)
+    world.round(0)
+    twice = memory_of(world)
+    assert (twice.spent_usd, twice.capacity) == (once.spent_usd, once.capacity)
+    assert twice.snapshot_version == once.snapshot_version + 1
 
 
 def test_corrupt_memory_snapshot_and_report_are_survived(world: World) -> None:
@@ -302,12 +333,12 @@ def test_cloudwatch_latency_is_in_microseconds() -> None:
         def get_metric_data(self, **query: Any) -> dict[str, Any]:
             self.asked = query
             values = {"invocations": [40.0], "concurrent": [2.5], "p50": [50_000.0]}
-            values |= {"p95": [60_000.0], "p99": [75_000.0, 1.0]}
+            values |= {"p95": [60_000.0], "p99": [75_000.0, 1.0], "no_capacity": [7.0]}
             return {"MetricDataResults": [{"Id": name, "Values": found} for name, found in values.items()]}
 
     client = CloudWatch()
     read = MetricsReader(client, "e", "main", "").read(NOW)
-    assert read == EndpointMetrics(40.0, 2.5, (50.0, 60.0, 75.0))
+    assert read == EndpointMetrics(40.0, 2.5, (50.0, 60.0, 75.0), 7.0)
     assert client.asked["EndTime"].timestamp() == MINUTE * 60
 
 

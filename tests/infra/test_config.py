@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from handlers.errors import InvalidConfig
+from handlers.routing.knobs import Knobs
 from infra import config
 
 SOURCE = config.DEFAULT_PATH.read_text()
@@ -143,3 +145,12 @@ def test_an_empty_file_says_what_is_missing():
     with pytest.raises(InvalidConfig, match=r"turnout\.toml models"):
         config.parse("")
     assert "models" in tomllib.loads(SOURCE)
+
+
+def test_the_routers_defaults_are_those_of_the_configuration():
+    assert config.Routing().model_dump() == asdict(Knobs())
+
+
+def test_a_breaker_cannot_cool_down_for_less_than_its_least():
+    with pytest.raises(ValidationError, match="breaker_cooldown_max_s"):
+        config.Routing(breaker_cooldown_s=10.0, breaker_cooldown_max_s=5.0)

@@ -172,6 +172,7 @@ def gpu_environ(
     cloud.publish(tiny_graph(1.0))
     made = environ | {
         "TURNOUT_ENDPOINT": "turnout-test-tiny",
+        "TURNOUT_ROUTING": json.dumps({"explore_share": 0.0}),  # by chance: not in these tests
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": endpoint.url,
         "AWS_DEFAULT_REGION": "us-east-1",
     }

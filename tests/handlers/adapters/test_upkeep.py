@@ -109,15 +109,16 @@ def test_GIVEN_answers_WHEN_a_minute_has_passed_THEN_one_report_holds_them(
     table: StateTable, gpu_environ: dict[str, str], ask: Ask
 ) -> None:
     running = start(gpu_environ, time.monotonic)
+    running.upkeep._reported_at = time.time()
     ask(running, latency_slo_ms=20_000)
     ask(running, [9, 1, 0, 0])
-    running.upkeep._minute -= 1
+    running.upkeep._reported_at -= 60.0
 
     ask(running, [9, 1, 0, 0])
 
     minute = int(time.time() // 60)
 
-    def told() -> Report:  # two of them where the clock's own minute ended meanwhile
+    def told() -> Report:
         return merged(table.reports("tiny", minute - 3, minute + 2))[0]
 
     assert eventually(lambda: told().counts["requests"] == 3)
@@ -127,6 +128,16 @@ def test_GIVEN_answers_WHEN_a_minute_has_passed_THEN_one_report_holds_them(
     assert report.counts["cold"] == 1
     assert {key.split(":")[0] for key in report.sketches} == {"cpu", "gpu"}
     assert report.counts["cost_usd"] > 3e-6
+
+
+def test_GIVEN_a_sandbox_that_answers_once_WHEN_it_has_THEN_that_is_reported_at_once(
+    table: StateTable, gpu_environ: dict[str, str], ask: Ask
+) -> None:
+    ask(start(gpu_environ, time.monotonic), [9, 1, 0, 0])
+    minute = int(time.time() // 60)
+    assert eventually(
+        lambda: merged(table.reports("tiny", minute - 3, minute + 2))[0].counts["requests"] == 1
+    )
 
 
 def test_GIVEN_a_budget_WHEN_it_is_spent_THEN_429_for_that_caller_only_until_the_window_ends(
@@ -193,6 +204,35 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
     written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert written["ShadowAgreement"] == [0.0], "the CPU says red, the GPU says blue"
     assert written["ShadowDrift"][0] > 0.5
+    cost_usd = written["ShadowCost"][0]
+    assert cost_usd >= 2e-7, "an invocation's fee at least"
+    assert running.service._observer.report.counts["shadow_usd"] == pytest.approx(cost_usd)
+
+
+def test_GIVEN_an_endpoint_that_fails_WHEN_a_shadow_asks_THEN_its_cost_is_counted_all_the_same(
+    table: StateTable,
+    gpu_environ: dict[str, str],
+    ask: Ask,
+    endpoint: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running = start(gpu_environ, time.monotonic)
+    sent: list[dict[str, Any]] = []
+    running.upkeep._invoke = sent.append  # type: ignore[method-assign]
+    default = running.service._opened().default
+    running.upkeep.published = replace(
+        default, version=1, published_at=time.time(), shadow_share=1.0, ttl_s=600.0, policy="cpu_only"
+    )
+    ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
+    assert eventually(lambda: len(sent) == 1)
+    endpoint.set("error")
+    capsys.readouterr()
+
+    assert running.answer(json.loads(json.dumps(sent[0])), "id") == {}
+
+    written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert written["ShadowCost"][0] > 0.0
+    assert "ShadowAgreement" not in written
 
 
 def test_GIVEN_an_answer_WHEN_logged_THEN_one_line_with_bounded_dimensions(

@@ -7,7 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from handlers.errors import InvalidInput
@@ -25,7 +25,7 @@ from handlers.routing.controller import (
 )
 from handlers.routing.policy import decide
 from handlers.routing.profile import Profile
-from handlers.routing.report import Report
+from handlers.routing.report import MAX_MINUTES, Report, by_minute
 from handlers.routing.types import Local, Path, Reason
 
 from .builders import CASCADE, MEDIUM, PRICES, request
@@ -100,6 +100,58 @@ def test_an_endpoint_that_fails_for_all_is_left_and_still_probed() -> None:
     assert (left.path, left.options[-1].reason) == (Path.CPU, Reason.BREAKER_OPEN)
     probing = decide(request(draw=0.001), made.snapshot, Local(), 0.0)
     assert probing.options[-1].reason is not Reason.BREAKER_OPEN
+
+
+def test_reports_that_come_a_minute_late_earn_an_instance_all_the_same() -> None:
+    state, now, targets = ControlState(), NOW, []
+    for _ in range(15):
+        made = step(state, report(6_000, now - 60.0), Endpoint(0), now)
+        state, now = made.state, now + 60.0
+        targets.append(made.target)
+    assert any(targets)
+
+
+def test_calls_that_found_no_instance_wake_one_where_nobody_reports() -> None:
+    state, now, targets = ControlState(), NOW, []
+    for _ in range(15):
+        worth = {**PRICES, "missed_escalation_usd": 0.001}
+        made = step(state, Report(), Endpoint(0, no_capacity=600.0), now, economics=worth)
+        state, now = made.state, now + 60.0
+        targets.append(made.target)
+    assert any(targets)
+    assert not any(step(ControlState(), Report(), Endpoint(0), NOW).reasons)
+
+
+def test_a_loop_that_was_away_comes_back_to_what_it_would_have_known() -> None:
+    present = away = step(ControlState(), report(600, NOW), Endpoint(1), NOW).state
+    missed = Report()
+    for minute in range(1, 31):
+        now = NOW + 60.0 * minute
+        seen = report(600 if minute % 10 < 4 else 5, now)
+        present = step(present, seen, Endpoint(1), now).state
+        missed.merge(seen)
+    away = step(away, missed, Endpoint(1), NOW + 60.0 * 30).state
+    assert away.spent_usd == pytest.approx(present.spent_usd)
+    assert away.capacity.work_usd == pytest.approx(present.capacity.work_usd)
+    assert away.capacity.optimum_usd == pytest.approx(present.capacity.optimum_usd)
+
+
+def test_what_is_past_the_reports_life_is_said_to_be_gone() -> None:
+    state = step(ControlState(), report(10, NOW), Endpoint(1), NOW).state
+    made = step(state, Report(), Endpoint(1), NOW + 60.0 * (MAX_MINUTES + 90))
+    assert "the reports of 90 are gone" in made.reasons[0]
+
+
+@given(
+    st.dictionaries(st.integers(0, 10_000), st.floats(0.0, 100.0)), st.integers(0, 100), st.integers(1, 50)
+)
+def test_no_arrival_is_lost_whenever_it_was(arrivals: dict[int, float], first: int, minutes: int) -> None:
+    slots = by_minute(arrivals, first, minutes)
+    assert [len(slot) for slot in slots] == [60] * minutes
+    assert sum(map(sum, slots)) == pytest.approx(sum(arrivals.values()))
+    for second, count in arrivals.items():
+        if first <= second // 60 < first + minutes:
+            assert slots[second // 60 - first][second % 60] >= count
 
 
 def test_cloudwatch_latency_serves_where_no_sandbox_reported() -> None:

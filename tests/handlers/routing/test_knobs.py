@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from handlers.errors import InvalidConfig
+from handlers.routing.breaker import Breaker
 from handlers.routing.knobs import Knobs
 from handlers.routing.policy import decide
 from handlers.routing.types import Local, Path
@@ -32,9 +35,25 @@ def test_a_static_share_goes_to_the_gpu() -> None:
         ("breaker_window_s", 0),
         ("static_gpu_share", float("nan")),
         ("shadow_share", "much"),
+        ("breaker_probes", 1.5),
+        ("breaker_failure_share", 0),
+        ("breaker_cooldown_s", -1),
+        ("breaker_cooldown_max_s", 1),
         ("luck", 1),
     ],
 )
 def test_what_makes_no_sense_is_named(name: str, value: object) -> None:
     with pytest.raises(InvalidConfig, match=name):
         Knobs.parse({name: value})
+
+
+def test_the_breaker_opens_cools_down_and_closes_as_turned() -> None:
+    knobs = Knobs.parse({"breaker_min_calls": 5, "breaker_failure_share": 0.9, "breaker_probes": 1})
+    knobs = replace(knobs, breaker_cooldown_s=7.0)
+    breaker = Breaker()
+    for _ in range(4):
+        breaker = breaker.recorded(False, 0.0, knobs.breaker)
+    assert breaker.closed
+    breaker = breaker.recorded(False, 0.0, knobs.breaker)
+    assert (breaker.allows(6.9), breaker.allows(7.1)) == (False, True)
+    assert breaker.recorded(True, 7.1, knobs.breaker).closed
