@@ -20,7 +20,7 @@ from handlers.routing.types import (
     Topology,
 )
 
-from .builders import CASCADE, request, snapshot
+from .builders import CASCADE, PRICES, request, snapshot
 
 OPEN = Breaker(open_until=1e9)
 
@@ -251,6 +251,15 @@ def test_a_front_sends_the_batch_whole_because_its_wait_is_cheap_unless_time_is_
     front = snapshot(gpu_ready=1, topology=Topology.SPLIT)
     assert decide(request(items=17, latency_slo_ms=29_000.0), front, Local(), 0.0).gpu_items == 0
     assert decide(request(items=17, latency_slo_ms=500.0), front, Local(), 0.0).gpu_items == 16
+
+
+def test_a_large_body_passes_the_front_door_as_several_requests() -> None:
+    costs = [
+        decide(request(payload_bytes=size), snapshot(), Local(), 0.0).options[0].cost_usd
+        for size in (0, 524_288, 524_289, 2_000_000)
+    ]
+    door = PRICES["front_door_request"]
+    assert [round((cost - costs[0]) / door, 6) for cost in costs] == [0.0, 0.0, 1.0, 3.0]
 
 
 def test_a_forced_path_and_the_best_quality_are_not_shared() -> None:
