@@ -12,7 +12,6 @@ from typing import Any
 
 from handlers.errors import InvalidInput
 
-
 FRONT_DOOR_UNIT = 512 * 1024
 """Bytes that an HTTP API meters as one request (AWS, API Gateway pricing)."""
 
