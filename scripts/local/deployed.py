@@ -162,7 +162,11 @@ def read_apis(client: Any) -> list[Api]:
             for integration in client.get_integrations(ApiId=api["ApiId"])["Items"]
         }
         routes = [
-            Route(route["RouteKey"], uris.get(route.get("Target", "").rpartition("/")[2], ""))
+            Route(
+                route["RouteKey"],
+                uris.get(route.get("Target", "").rpartition("/")[2], ""),
+                route.get("AuthorizationType") or "NONE",
+            )
             for route in client.get_routes(ApiId=api["ApiId"])["Items"]
         ]
         apis += [
