@@ -1,8 +1,9 @@
 """The decision: the cheapest path that meets the objective, the cost ceiling and the confidence floor.
 
-Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU. The
-policy named in the snapshot picks one of them (`select`), and `decide` says how to carry it out. Arithmetic
-only: no I/O, no clock, no randomness beyond the number that the request carries.
+Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU; for
+a batch also both at once, each with a part of it. The policy named in the snapshot picks one of them
+(`select`), and `decide` says how to carry it out. Arithmetic only: no I/O, no clock, no randomness beyond the
+number that the request carries.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ def gpu_within_ms(decision: Decision) -> float:
     Where some answers need the heavy model, those who may do without it leave it room: an endpoint that takes
     them only while its queue is short has the rest of the queue for escalations, which are worth more.
     """
-    within_ms = decision.standby_after_ms
+    within_ms = 0.0 if decision.gpu_items else decision.standby_after_ms
     if within_ms <= 0.0:
         alone = decision.options[0] if decision.options else None
         within_ms = inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
-    if decision.degraded_below is None or decision.standby_degrades:
+    if decision.gpu_items or decision.degraded_below is None or decision.standby_degrades:
         return within_ms
     return min(within_ms, max(QUEUE_SHARE * within_ms, decision.gpu_needs_ms))
 
@@ -65,7 +66,7 @@ def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -
     if request.path is None:
         return SELECTORS[snapshot.policy](options, request, snapshot)
     for option in options:
-        if option.path is request.path and not option.escalates:
+        if option.path is request.path and not option.escalates and not option.gpu_items:
             if SEVERITY[option.reason] < SEVERITY[Reason.BREAKER_OPEN] or option.path is Path.CPU:
                 return option, Reason.FORCED
             return options[0], option.reason
@@ -128,13 +129,18 @@ def _carried_out(
     standby_after = 0.0
     if on_gpu:
         standby = local.cpu_breaker.allows(now)
+        latest = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
         if snapshot.topology is Topology.SPLIT:
-            standby_after = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
+            standby_after = latest
+        elif chosen.gpu_items and row.shared is not None:
+            standby_after = min(row.shared.cpu_ms, latest)  # this CPU has its own part to do first
         after = row.gpu_p95_ms + queue
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
             cost_usd += HEDGE_TAIL * weighed.marginal_usd
     heavy = need.heavy or request.path is Path.GPU
+    escalates = chosen.escalates or (chosen.gpu_items > 0 and need.threshold is not None)
+    chunk = row.shared.chunk if chosen.gpu_items and row.shared is not None else row.gpu_chunk
     return Decision(
         chosen.path,
         reason,
@@ -142,7 +148,7 @@ def _carried_out(
         chosen.predicted_ms,
         cost_usd,
         request.latency_slo_ms,
-        need.threshold if chosen.escalates else None,
+        need.threshold if escalates else None,
         row.gpu_ms + queue,
         1.0 if heavy and not forced_cpu else below,
         degraded_reason,
@@ -150,10 +156,11 @@ def _carried_out(
         standby_after,
         heavy,
         hedge_after,
-        row.gpu_chunk,
+        chunk,
         True,
         None,
-        not on_gpu and _shadowed(request, snapshot),
+        not on_gpu and _shadowed(request, snapshot, options),
+        chosen.gpu_items,
     )
 
 
@@ -163,8 +170,10 @@ def _blocked(options: tuple[Option, ...]) -> Option | None:
     return min(better, key=lambda option: SEVERITY[option.reason], default=None)
 
 
-def _shadowed(request: Request, snapshot: Snapshot) -> bool:
-    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
+def _shadowed(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> bool:
     if snapshot.shadow_share <= 0.0 or request.draw >= 1.0 or request.quality is Quality.BEST:
         return False
+    if not any(o.path is Path.GPU and SEVERITY[o.reason] < SEVERITY[Reason.BREAKER_OPEN] for o in options):
+        return False  # there is nobody to ask
+    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
     return (request.draw * 9973.0) % 1.0 < snapshot.shadow_share

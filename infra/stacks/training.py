@@ -97,7 +97,7 @@ class TrainingStack(cdk.Stack):
             image_tag_mutability=ecr.TagMutability.IMMUTABLE,
             encryption=ecr.RepositoryEncryption.AES_256,
             lifecycle_rules=[ecr.LifecycleRule(max_image_count=10)],
-            empty_on_delete=None,
+            empty_on_delete=None if production else True,
             removal_policy=cdk.RemovalPolicy.RETAIN if production else cdk.RemovalPolicy.DESTROY,
         )
         base = base_images.base_image()
