@@ -56,8 +56,9 @@ def show(console: Console, plan: Plan, advice: Advice, points: Sequence[Point]) 
         table.add_row(name, *cells(plan, name))
     console.print(table)
     console.print(
-        f"clairvoyant optimum: {plan.monthly_usd(plan.optimum_usd):,.2f} USD/month; with no more foresight "
-        f"than a start-up takes: {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} × that.",
+        f"clairvoyant optimum: at least {plan.monthly_usd(plan.optimum_usd):,.2f} USD/month; "
+        f"with no instance ordered before the first request {plan.bounds.standing_usd / plan.optimum_usd:.2f} "
+        f"× that, with no more foresight than a start-up takes {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} ×.",
         highlight=False,
     )
     console.print()
