@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import EventualGpu, Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import EventualGpu, Running
 from handlers.routing.tokens import Tokens
 
 SLO_MS = 250.0
