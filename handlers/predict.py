@@ -12,5 +12,5 @@ _RUNNING = start(os.environ, time.monotonic)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Answer an HTTP API event (payload format 2.0)."""
+    """Answer an event of an HTTP API (payload format 2.0) or a REST API (1.0)."""
     return _RUNNING.answer(event, getattr(context, "aws_request_id", ""))

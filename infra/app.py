@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
+from typing import Any
 
 import aws_cdk as cdk
 
@@ -51,14 +53,36 @@ def make_stacks(app: cdk.App, deployment: Deployment) -> list[cdk.Stack]:
     return stacks
 
 
+@dataclass(frozen=True)
+class Synthesized:
+    """What a stage synthesizes to: by stack its template, and the stacks that must be deployed before it."""
+
+    templates: dict[str, dict[str, Any]]
+    needs: dict[str, list[str]]
+
+
+def new_app(folder: str | None = None) -> cdk.App:
+    """An app with the settings of cdk.json, which only the CDK command line reads by itself."""
+    return cdk.App(outdir=folder, context=CONTEXT, analytics_reporting=False)
+
+
+def synthesize(deployment: Deployment, app: cdk.App) -> Synthesized:
+    """The stacks of `deployment` as templates. Raises RuntimeError when a plugin of `app` finds something."""
+    stacks = make_stacks(app, deployment)
+    templates = {stack.stack_name: stack.template for stack in app.synth().stacks}
+    return Synthesized(
+        {stack.stack_name: templates[stack.stack_name] for stack in stacks},
+        {stack.stack_name: sorted(other.stack_name for other in stack.dependencies) for stack in stacks},
+    )
+
+
 def main() -> None:
     """What `cdk.json` runs."""
     app = cdk.App(analytics_reporting=False)
     stage = app.node.try_get_context("stage") or "local"
     deployment = Deployment.of(load(), stage)
-    make_stacks(app, deployment)
-    templates = {stack.stack_name: stack.template for stack in app.synth().stacks}
-    findings = pack.check(templates, open_by_choice=deployment.settings.auth == "none")
+    made = synthesize(deployment, app)
+    findings = pack.check(made.templates, open_by_choice=deployment.settings.auth == "none")
     if findings:
         lines = "\n".join(f"  {finding.rule} {finding.where}: {finding.why}" for finding in findings)
         raise TurnoutError(f"the stacks break turnout's own rules\n{lines}")

@@ -160,10 +160,19 @@ class Model(Section):
     policy: Literal["turnout", "cpu_only", "gpu_only", "static_split", "latency_only"] = "turnout"
     topology: Literal["colocated", "split", "auto"] = "colocated"
     reserved_concurrency: Annotated[int | None, _whole(1, 1000, "concurrent requests")] = None
+    min_agreement: Annotated[
+        float,
+        Field(ge=0, le=1, description="a share from 0 to 1: of the shadowed answers that the GPU confirms"),
+    ] = 0.95
     gpu: Annotated[Gpu | None, Field(description="a table with instance_type, or absent for CPU only")] = None
     budget: Annotated[Budget | None, Field(description="a table with usd and window, or absent")] = None
     routing: Annotated[Routing, Field(description="a table of the router's shares")] = Routing()
     training: Annotated[Training, Field(description="a table of training settings")] = Training()
+
+    @property
+    def has_shadows(self) -> bool:
+        """Whether some of the CPU's answers are repeated on the GPU, to see whether they agree."""
+        return self.gpu is not None and self.routing.shadow_share > 0
 
     @model_validator(mode="after")
     def _needs_gpu(self) -> Self:
@@ -171,6 +180,8 @@ class Model(Section):
             raise refuse("topology", self.topology, "colocated, unless the model has a [gpu] table")
         if self.gpu is None and self.policy in ("gpu_only", "static_split"):
             raise refuse("policy", self.policy, "turnout, cpu_only or latency_only without a [gpu] table")
+        if self.gpu is None and self.routing.shadow_share:
+            raise refuse("routing.shadow_share", self.routing.shadow_share, "0 without a [gpu] table")
         return self
 
 
@@ -200,7 +211,7 @@ class Stage(Section):
     architecture: Literal["arm64", "x86_64", "host"] = "arm64"
     auth: Literal["iam", "jwt", "none"] = "iam"
     jwt: Annotated[Jwt | None, Field(description="a table with issuer and audience")] = None
-    api: Literal["http"] = "http"
+    api: Literal["http", "rest"] = "http"
     domain: Annotated[Domain | None, Field(description="a table with name and certificate_arn")] = None
     cors_origins: Annotated[tuple[str, ...], Field(strict=False, description="a list of origins")] = ()
     throttle_rps: Annotated[int, _whole(1, 10000, "requests a second")] = 100
@@ -220,6 +231,10 @@ class Stage(Section):
             raise refuse("auth", "none", "iam or jwt while production is true (its default)")
         if self.auth == "jwt" and self.jwt is None:
             raise refuse("jwt", None, "a table with issuer and audience, because auth is jwt")
+        if self.api == "rest" and self.auth == "jwt":
+            raise refuse("auth", "jwt", "iam or none with api rest: a REST API has no JWT authorizer")
+        if self.api == "rest" and self.cors_origins:
+            raise refuse("cors_origins", list(self.cors_origins), "none with api rest, which answers no CORS")
         return self
 
 

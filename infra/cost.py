@@ -13,7 +13,7 @@ MINUTES = 43_800.0
 BUSINESS_HOURS = 220.0  # 22 days of 10 hours
 LOG_BYTES = 900.0  # one structured line and one set of metrics, as handlers/adapters/telemetry.py writes them
 CONTROL_S = 0.6
-METRICS_A_MODEL = 7 * 2 + 6
+METRICS_A_MODEL = 10 * 2 + 6  # a request's on both paths, and the control loop's
 Template = Mapping[str, Any]
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from infra.bundling import ROOT
@@ -42,21 +40,13 @@ def page(templates: Mapping[str, Mapping[str, Any]], needs: Mapping[str, Sequenc
 
 def synthesized(stage: str = STAGE) -> str:
     """The page of `stage` of turnout.toml."""
-    import aws_cdk as cdk
-
-    from infra.app import CONTEXT, make_stacks
+    from infra.app import new_app, synthesize
     from infra.config import load
     from infra.deployment import Deployment
 
     with tempfile.TemporaryDirectory() as folder:
-        app = cdk.App(outdir=folder, context=CONTEXT, analytics_reporting=False)
-        stacks = make_stacks(app, Deployment.of(load(), stage))
-        app.synth()
-        templates = {
-            stack.stack_name: json.loads((Path(folder) / stack.template_file).read_text()) for stack in stacks
-        }
-        needs = {stack.stack_name: [other.stack_name for other in stack.dependencies] for stack in stacks}
-    return page(templates, needs)
+        made = synthesize(Deployment.of(load(), stage), new_app(folder))
+    return page(made.templates, made.needs)
 
 
 def _shown(template: Mapping[str, Any]) -> list[Mapping[str, Any]]:

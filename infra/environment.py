@@ -88,7 +88,7 @@ def function_environment(deployment: Deployment, name: str, role: str, bucket: s
 
 
 def control_environment(deployment: Deployment, apis: Mapping[str, str], bucket: str) -> dict[str, str]:
-    """The environment of the control function; `apis` has `api_id` and `api_stage`, maybe tokens."""
+    """The environment of the control function; `apis` has `api_kind`, `api_id` and `api_stage`."""
     return {
         "TURNOUT_STAGE": deployment.stage,
         "TURNOUT_TABLE": deployment.names.table,

@@ -65,6 +65,11 @@ class Names:
         return f"/turnout/{self.stage}/api/id"
 
     @property
+    def api_url(self) -> str:
+        """The SSM parameter that holds where the API answers, for `turnout invoke --stage`."""
+        return f"/turnout/{self.stage}/api/url"
+
+    @property
     def alarms(self) -> str:
         """The SNS topic that every alarm, failed training and budget warning goes to."""
         return f"{self.prefix}-alarms"
@@ -108,4 +113,5 @@ def route_variable(model: str) -> str:
 
 ALIAS = "live"
 VARIANT = "gpu"
-API_STAGE = "$default"
+API_STAGES = {"http": "$default", "rest": "live"}
+"""The one stage of the API, by its kind."""

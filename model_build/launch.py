@@ -1,13 +1,17 @@
 """A training job on SageMaker, from a laptop: what is asked (pure), the launch, and what comes back.
 
 The job trains; this machine then takes the finished steps into its cache and goes on to the release. The
-`sagemaker` SDK (1 GB, an extra of its own) is imported only in `launch`.
+SageMaker SDK (0.6 GB) lives in an environment of its own, see model_build.tool_environment, and is imported
+only in model_build.launch_worker.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.errors import BuildError, InvalidConfig
-from model_build import pipeline
+from model_build import launch_worker, pipeline
 from model_build.sources import ROOT
 
 IMAGE = "763104351884.dkr.ecr.{region}.amazonaws.com/pytorch:2.13-cu133-amzn2023-sagemaker"
@@ -29,9 +33,23 @@ CODE = ("handlers", "model_build", "pyproject.toml", "constraints.txt")
 REQUIREMENTS = ("torch-pruning", "scikit-learn", "onnx", "onnxruntime", "onnxscript", "pydantic")
 
 
+SDK = ("sagemaker-train==1.27.0", "sagemaker-core==2.27.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished job: its name, its model.tar.gz, and the last value of each metric."""
+
+    job: str
+    uri: str
+    metrics: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One job. `data`: a folder or s3:// URI for the training channel, None if the recipe brings its own."""
+    """One job. `recipe`: a name, or a recipe's .py file. `data`: a folder or s3:// URI for the training
+    channel, None if the recipe brings its own.
+    """
 
     recipe: str
     role_arn: str
@@ -59,12 +77,16 @@ def request(spec: JobSpec, today: date) -> dict[str, Any]:
     stopping = {"max_runtime_in_seconds": spec.max_runtime_s}
     if spec.spot:
         stopping["max_wait_time_in_seconds"] = spec.max_wait_s
-    home = f"s3://{spec.bucket}/training/{spec.recipe}"
+    stem = Path(spec.recipe).stem
+    home = f"s3://{spec.bucket}/training/{stem}"
     return {
+        "region": spec.region,
+        "bucket": spec.bucket,
+        "code_prefix": f"training/{stem}/code",
         "training_image": spec.image or IMAGE.format(region=spec.region),
         "role": spec.role_arn,
-        "base_job_name": f"turnout-{spec.recipe}",
-        "hyperparameters": {"recipe": spec.recipe, "until": "training"},
+        "base_job_name": f"turnout-{stem.replace('_', '-')}",
+        "hyperparameters": {"recipe": Path(spec.recipe).name, "until": "training"},
         "compute": {
             "instance_type": spec.instance_type,
             "instance_count": spec.instances,
@@ -78,8 +100,10 @@ def request(spec: JobSpec, today: date) -> dict[str, Any]:
     }
 
 
-def stage_code(folder: Path) -> None:
-    """Copies what the container runs, and what it needs installed, into `folder`."""
+def stage_code(recipe: str, folder: Path) -> None:
+    """Copies what the container runs, and what it needs installed, into `folder`; a recipe's own file too."""
+    if recipe.endswith(".py"):
+        shutil.copyfile(recipe, folder / Path(recipe).name)
     for name in CODE:
         source = ROOT / name
         if source.is_dir():
@@ -93,39 +117,33 @@ def stage_code(folder: Path) -> None:
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n")
 
 
-def launch(job: Mapping[str, Any], code: Path) -> str:
-    """Starts the job, follows its logs to the end, returns the S3 URI of its model.tar.gz.
+def launch(job: Mapping[str, Any], code: Path, python: Path, environment: Mapping[str, str]) -> Trained:
+    """Starts the job, follows its logs (on stderr) to the end.
 
-    Raises BuildError when the SDK is not installed or the job leaves nothing.
+    `python`: an interpreter that has the SageMaker SDK; `environment`: its variables, credentials among them.
+    Raises BuildError when the job fails or leaves nothing.
     """
-    try:
-        from sagemaker.train import ModelTrainer, configs
-    except ImportError as error:
-        raise BuildError("training on SageMaker needs its SDK: pip install -e '.[sagemaker]'") from error
-    trainer = ModelTrainer(
-        training_image=job["training_image"],
-        role=job["role"],
-        base_job_name=job["base_job_name"],
-        hyperparameters=dict(job["hyperparameters"]),
-        source_code=configs.SourceCode(
-            source_dir=str(code), requirements="requirements.txt", command="python -m model_build.remote"
-        ),
-        compute=configs.Compute(**job["compute"]),
-        stopping_condition=configs.StoppingCondition(**job["stopping_condition"]),
-        checkpoint_config=configs.CheckpointConfig(**job["checkpoint_config"]),
-        output_data_config=configs.OutputDataConfig(**job["output_data_config"]),
-    ).with_metric_definitions(
-        [configs.MetricDefinition(name=name, regex=regex) for name, regex in job["metrics"].items()]
-    )
-    inputs = [configs.InputData(channel_name=name, data_source=uri) for name, uri in job["channels"].items()]
-    trainer.train(input_data_config=inputs, wait=True, logs=True)
-    training_job = trainer._latest_training_job
-    training_job.refresh()
-    artifacts = getattr(training_job, "model_artifacts", None)
-    uri = getattr(artifacts, "s3_model_artifacts", None)
-    if not isinstance(uri, str):
-        raise BuildError(f"the job {training_job.training_job_name} left no model artifacts")
-    return uri
+    answer = code.parent / "answer.json"
+    done = subprocess.run(  # noqa: S603  # our own module
+        [str(python), "-m", launch_worker.__name__, str(code), str(answer)],
+        input=json.dumps(job), text=True, stdout=sys.stderr, check=False,
+        env={
+            **environment,
+            "PYTHONPATH": str(ROOT),
+            "AWS_DEFAULT_REGION": job["region"],
+            # The SDK simulates a list of actions of its own on the role and refuses one that is narrower; the
+            # stage's role is narrow on purpose, and whether it suffices SageMaker itself says.
+            "SAGEMAKER_VALIDATE_ROLE": "false",
+        },
+    )  # fmt: skip
+    if not answer.is_file():
+        raise BuildError(f"the SageMaker SDK stopped with exit code {done.returncode}; its words are above")
+    told = json.loads(answer.read_text())
+    if "failed" in told:
+        raise BuildError(f"the training job failed: {told['failed']}")
+    if not isinstance(told["uri"], str):
+        raise BuildError(f"the job {told['job']} left no model artifacts")
+    return Trained(told["job"], told["uri"], told["metrics"])
 
 
 def take_in(archive: bytes, root: Path) -> int:

@@ -21,6 +21,10 @@ from model_build.step import TRAINING_LIBRARIES, Step, Work
 from model_build.train import fit, labelled
 from model_build.trained import DistilResult, PruneResult, Trained, load
 
+# The share of the gate's allowed drop that pruning may use up on validation. A pruned network just inside the
+# gate there is as likely as not outside it on other data.
+SHARE_OF_GATE = 0.5
+
 
 def remove_channels(
     network: nn.Module, inputs: tuple[torch.Tensor, ...], ratio: float, pruning: Pruning
@@ -53,7 +57,7 @@ def prune(work: Work, teacher: Trained, student: DistilResult) -> PruneResult:
         pruned = _one(work, teacher, chosen, recipe.pruning, ratio)
         if pruned.parameters == chosen.parameters:
             continue
-        fits = pruned.score >= chosen.score - recipe.gates.max_drop
+        fits = pruned.score >= teacher.score - SHARE_OF_GATE * recipe.gates.max_drop
         (kept if fits else rejected).append(pruned)
     return PruneResult((*kept, chosen), tuple(rejected))
 

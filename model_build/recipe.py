@@ -81,7 +81,10 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How one network is trained: Adam(W) under a one-cycle learning rate, best epoch kept.
+    """How one network is trained: Adam(W) under a one-cycle learning rate.
+
+    `keep`: the weights of the `best` epoch on validation, or of the `last` one. A one-cycle schedule ends at
+    its best, so where the validation split is small (hundreds), choosing an epoch by it is choosing by noise.
 
     `patience`: epochs without a better validation score before stopping. `average`: decay of the
     exponential moving average of the weights that is evaluated and kept (0 = none). `precision`: bf16
@@ -99,6 +102,7 @@ class Training:
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int | None = None
+    keep: Literal["best", "last"] = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,9 @@ class Recipe:
     """How one model is built and what its release must pass: one file a model, `RECIPE = Recipe(…)`.
 
     `gpu_precisions`: half precisions that the gpu variant may take, the preferred one first; the first that
-    holds accuracy is released (worth its while on a GPU, slower on most CPUs).
+    holds accuracy is released (worth its while on a GPU, slower on most CPUs). `slo_ms`: the latency
+    objective that the function's memory size is chosen by; a model that no size keeps under it (p99) is not
+    released.
     Networks take the graph's `tensors` as positional arguments and return raw logits [N, K]
     (classification) or values [N, D] (regression).
     """

@@ -99,7 +99,7 @@ def predict(network: nn.Module, tensors: tuple[Array, ...]) -> Array:
 
 
 class Run:
-    """The state of one training: network, optimiser, averaged weights, the best so far, the curve."""
+    """The state of one training: network, optimiser, averaged weights, those to keep, the curve."""
 
     def __init__(self, network: nn.Module, training: Training) -> None:
         self.network = network
@@ -107,7 +107,7 @@ class Run:
             network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         self.average = _copy(network) if training.average else None
-        self.best: dict[str, torch.Tensor] = {}
+        self.kept: dict[str, torch.Tensor] = {}
         self.curve: list[Epoch] = []
         self.seconds = 0.0
 
@@ -119,7 +119,7 @@ class Run:
                 "network": self.network.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "average": self.average,
-                "best": self.best,
+                "kept": self.kept,
                 "curve": [asdict(epoch) for epoch in self.curve],
                 "seconds": self.seconds,
             },
@@ -131,20 +131,21 @@ class Run:
         """Goes on from a checkpoint."""
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.average, self.best = saved["average"], saved["best"]
+        self.average, self.kept = saved["average"], saved["kept"]
         self.curve = [Epoch(**epoch) for epoch in saved["curve"]]
         self.seconds = saved["seconds"]
 
-    @property
-    def best_epoch(self) -> Epoch:
-        """The epoch with the best score, the later of equals."""
+    def kept_epoch(self, keep: str) -> Epoch:
+        """The last epoch, or the one with the best score, the later of equals."""
+        if keep == "last":
+            return self.curve[-1]
         return max(self.curve, key=lambda epoch: (epoch.score, epoch.epoch))
 
 
 def fit(
     network: nn.Module, lesson: Lesson, *, name: str, role: Role, folder: Path, progress: Progress
 ) -> Trained:
-    """Trains `network` and writes the best epoch's weights to `folder/name.pt`.
+    """Trains `network` and writes the kept epoch's weights to `folder/name.pt`.
 
     Raises BuildError when the loss is not finite, naming epoch, batch and rows.
     """
@@ -173,8 +174,8 @@ def _fit(
         epoch = len(run.curve)
         loss, rate = _train_epoch(model, run, lesson, inputs, name, epoch)
         run.curve.append(parallel.from_first(lambda: _evaluate(run, lesson, epoch + 1, loss, rate)))  # noqa: B023
-        if run.best_epoch.epoch == epoch + 1:
-            run.best = (
+        if run.kept_epoch(training.keep).epoch == epoch + 1:
+            run.kept = (
                 _copy(run.network) if run.average is None else {k: v.clone() for k, v in run.average.items()}
             )
         run.seconds += time.perf_counter() - started
@@ -183,14 +184,14 @@ def _fit(
         text = f"epoch {epoch + 1}/{training.epochs}  {lesson.metric.name} {run.curve[-1].score:.4f}"
         progress((epoch + 1) / training.epochs, text)
     weights = folder / f"{name}.pt"
-    best = parallel.from_first(lambda: {key: value.cpu() for key, value in run.best.items()})
-    torch.save(best, weights)
+    kept = parallel.from_first(lambda: {key: value.cpu() for key, value in run.kept.items()})
+    torch.save(kept, weights)
     checkpoint.unlink(missing_ok=True)
     return Trained(
         name=name,
         role=role,
         weights=weights,
-        score=run.best_epoch.score,
+        score=run.kept_epoch(training.keep).score,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         curve=tuple(run.curve),
         train_s=round(run.seconds, 3),

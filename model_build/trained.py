@@ -55,7 +55,7 @@ class PruneResult:
     """Students to compress, the most pruned first and the unpruned one last.
 
     The head of `candidates` is what to export; a later gate that fails backs off down the list.
-    `rejected` are those whose validation score fell by more than the recipe's gate.
+    `rejected` are those whose validation score is below the teacher's by more than half of the recipe's gate.
     """
 
     candidates: tuple[Trained, ...]

@@ -10,7 +10,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.config import Config
 
-from handlers.adapters.api_route import ApiRoute
+from handlers.adapters.api_route import ApiRoute, MovableRoute, RestRoute
 from handlers.adapters.endpoint_metrics import EndpointMetrics, MetricsReader
 from handlers.adapters.gpu_fleet import GpuFleet
 from handlers.adapters.release_store import ReleaseStore
@@ -30,7 +30,7 @@ class Ports:
     source: Callable[[Controlled], ReleaseSource]
     fleet: Callable[[Controlled], GpuFleet | None]
     metrics: Callable[[Controlled, float], EndpointMetrics | None]
-    route: Callable[[Controlled], ApiRoute | None]
+    route: Callable[[Controlled], MovableRoute | None]
 
 
 def aws_ports(environ: Mapping[str, str], logger: Logger) -> Ports:
@@ -53,6 +53,13 @@ def aws_ports(environ: Mapping[str, str], logger: Logger) -> Ports:
         found = client("ssm").get_parameter(Name=environ["TURNOUT_KILL_SWITCH"])
         return bool(found["Parameter"]["Value"] == "true")
 
+    def route(m: Controlled) -> MovableRoute | None:
+        if m.topology != AUTO:
+            return None
+        if m.api_kind == "rest":
+            return RestRoute(client("apigateway"), m.api_id, m.api_stage, m.route_variable)
+        return ApiRoute(client("apigatewayv2"), m.api_id, m.api_stage, m.route_variable)
+
     return Ports(
         table=StateTable(client("dynamodb"), environ["TURNOUT_TABLE"]),
         enabled=enabled,
@@ -63,9 +70,5 @@ def aws_ports(environ: Mapping[str, str], logger: Logger) -> Ports:
             else None
         ),
         metrics=metrics,
-        route=lambda m: (
-            ApiRoute(client("apigatewayv2"), m.api_id, m.api_stage, m.route_variable)
-            if m.topology == AUTO
-            else None
-        ),
+        route=route,
     )

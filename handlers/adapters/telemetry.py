@@ -1,8 +1,8 @@
 """One line per request, a structured log and CloudWatch metrics (EMF) at once.
 
 Dimensions are bounded: `model` and `path` (cpu, gpu), nothing that a caller can choose; so there are at most
-2 × 8 metrics a model, and 3 of its shadows. `log_share` of the lines carry the log's fields, and all of those
-whose answer was degraded or late.
+2 × 10 metrics a model, and 3 of its shadows. `log_share` of the lines carry the log's fields, and all
+those whose answer was degraded or late.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+
+from handlers.routing.types import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +38,8 @@ UNITS = {
     "Degraded": "Count",
     "Escalated": "Count",
     "Missed": "Count",
+    "ColdStart": "Count",
+    "BreakerOpen": "Count",
 }
 NAMESPACE = "turnout"
 DIMENSIONS = ("model", "path", "service")
@@ -104,6 +108,10 @@ def _metrics(handled: Handled, met: bool) -> dict[str, float]:
     if taken is not None and isfinite(taken.p_meet):
         # Brier score of the predicted probability to meet the deadline: 0 is perfect, 0.25 a coin.
         metrics["CalibrationError"] = (taken.p_meet - met) ** 2
+    if handled.cold:
+        metrics["ColdStart"] = 1
+    if any(option.reason is Reason.BREAKER_OPEN for option in decision.options):
+        metrics["BreakerOpen"] = 1
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""API Gateway's HTTP API event (payload format 2.0) ↔ a request and a response of plain bytes."""
+"""API Gateway's event, of an HTTP API (format 2.0) or a REST API (1.0) ↔ a request and a response."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class HttpResponse(NamedTuple):
 def from_event(event: Mapping[str, Any]) -> HttpRequest:
     """Decode an event. Raises InvalidInput or PayloadTooLarge."""
     context = event["requestContext"]
+    if "http" not in context:
+        return _from_rest_event(event, context)
     path, stage = event["rawPath"], context.get("stage", "$default")
     if stage != "$default":
         path = path.removeprefix(f"/{stage}")
@@ -58,8 +60,20 @@ def from_event(event: Mapping[str, Any]) -> HttpRequest:
     )
 
 
+def _from_rest_event(event: Mapping[str, Any], context: Mapping[str, Any]) -> HttpRequest:
+    """Format 1.0: header names as the caller wrote them, and a path without the API's stage."""
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    return HttpRequest(
+        method=event["httpMethod"],
+        path=event["path"],
+        headers=headers,
+        body=_inflated(_body(event), headers.get("content-encoding", "identity")),
+        caller=caller_of(context, headers),
+    )
+
+
 def to_result(response: HttpResponse) -> dict[str, Any]:
-    """The function's result in payload format 2.0. Raises PayloadTooLarge where Lambda would answer 502."""
+    """The function's result, alike in both formats. Raises PayloadTooLarge where Lambda would answer 502."""
     size = len(response.body)
     # As it travels: in base64, or as a JSON string with its quotes escaped.
     travels = size * 4 // 3 if response.binary else size + response.body.count(b'"')
@@ -93,7 +107,7 @@ def caller_of(context: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     subject = (authorizer.get("jwt") or {}).get("claims", {}).get("sub")
     if subject:
         return f"jwt:{subject}"
-    principal = (authorizer.get("iam") or {}).get("userArn")
+    principal = (authorizer.get("iam") or context.get("identity") or {}).get("userArn")
     if principal:
         return f"iam:{principal}"
     key = headers.get("x-api-key")

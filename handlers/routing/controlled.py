@@ -14,6 +14,7 @@ from .knobs import DEFAULT_KNOBS, Knobs
 from .snapshot import POLICIES
 
 TOPOLOGIES = ("colocated", "split", "auto")
+API_KINDS = ("http", "rest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Controlled:
     max_instances: int
     economic: bool
     knobs: Knobs = DEFAULT_KNOBS
+    api_kind: str = "http"
 
 
 def read_models(raw: str) -> tuple[Controlled, ...]:
@@ -75,6 +77,7 @@ def _read(entry: Mapping[str, Any]) -> Controlled:
         max_instances=high,
         economic=entry.get("scaling", "economic") == "economic",
         knobs=Knobs.parse(entry.get("routing") or {}),
+        api_kind=_choice(entry, "api_kind", API_KINDS) if "api_kind" in entry else "http",
     )
 
 

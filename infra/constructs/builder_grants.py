@@ -85,8 +85,11 @@ def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset)
     ]
     functions = [
         stack.format_arn(service="lambda", resource="function", resource_name=name + suffix, arn_format=COLON)
-        for model in deployment.models
-        for name in (names.function(model), names.front(model))
+        for model, settings in deployment.models.items()
+        for name in (
+            names.function(model),
+            *([names.front(model)] if settings.topology != "colocated" else []),
+        )
         for suffix in ("", ":*")
     ]
     alarms = stack.format_arn(

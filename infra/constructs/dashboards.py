@@ -26,7 +26,8 @@ class Dashboards(Construct):
         names: Names,
         models: Mapping[str, Model],
         monthly_limit_usd: float,
-        api_id: str,
+        api_kind: str,
+        api: str,
     ) -> None:
         super().__init__(scope, construct_id)
         business = self._dashboard("Business", f"{names.prefix}-business")
@@ -37,7 +38,7 @@ class Dashboards(Construct):
         for name, model in models.items():
             business.add_widgets(*_business(name, model))
             operations.add_widgets(*_operations(names, name, model))
-        operations.add_widgets(*_front_door(names, api_id))
+        operations.add_widgets(*_front_door(names, api_kind, api))
 
     def _dashboard(self, construct_id: str, name: str) -> cloudwatch.Dashboard:
         return cloudwatch.Dashboard(
@@ -71,17 +72,18 @@ def _business(name: str, model: Model) -> list[cloudwatch.IWidget]:
             [metrics.control("Regret", name)],
         ),
         _graph(
-            f"{name}: drift",
-            [metrics.escalated_share(name), metrics.control("CalibrationError", name)],
+            f"{name}: accuracy drift",
+            [metrics.doubted_share(name), metrics.agreement(name, hour)],
             [metrics.control("MissedEscalations", name, "Sum")],
+            line=model.min_agreement if model.has_shadows else None,
         ),
         _graph(
             f"{name}: requests an hour by path",
-            [metrics.request("Cost", name, path, "SampleCount", hour) for path in ("cpu", "gpu")],
+            [metrics.request("Cost", name, path, "SampleCount", hour) for path in metrics.PATHS],
         ),
         _graph(
             f"{name}: degraded answers",
-            [metrics.request("Degraded", name, path) for path in ("cpu", "gpu")],
+            [metrics.request("Degraded", name, path) for path in metrics.PATHS],
         ),
     ]
 
@@ -93,7 +95,7 @@ def _operations(names: Names, name: str, model: Model) -> list[cloudwatch.IWidge
             f"{name}: latency p50 and p99, ms",
             [
                 metrics.request("Latency", name, path, stat)
-                for path in ("cpu", "gpu")
+                for path in metrics.PATHS
                 for stat in ("p50", "p99")
             ],
             line=model.latency_slo_ms,
@@ -101,12 +103,12 @@ def _operations(names: Names, name: str, model: Model) -> list[cloudwatch.IWidge
         _graph(
             f"{name}: errors, throttles, cold starts",
             [metrics.function("Errors", function), metrics.function("Throttles", function)],
-            [metrics.function("InitDuration", function, "SampleCount")],
+            [metrics.request("ColdStart", name, path) for path in metrics.PATHS],
         ),
         _graph(
-            f"{name}: attempts and prediction error",
-            [metrics.request("Attempts", name, path, "Average") for path in ("cpu", "gpu")],
-            [metrics.request("PredictionError", name, path, "p90") for path in ("cpu", "gpu")],
+            f"{name}: prediction error p90, ms; breaker open, requests",
+            [metrics.request("PredictionError", name, path, "p90") for path in metrics.PATHS],
+            [metrics.request("BreakerOpen", name, path) for path in metrics.PATHS],
         ),
     ]
     if model.gpu:
@@ -122,27 +124,27 @@ def _operations(names: Names, name: str, model: Model) -> list[cloudwatch.IWidge
                 [metrics.endpoint("ModelLatency", endpoint, stat) for stat in ("p50", "p99")],
             ),
             _graph(
-                f"{name}: GPU errors; no capacity (breaker opens)",
+                f"{name}: GPU errors; no capacity",
                 [
                     metrics.endpoint("Invocation4XXErrors", endpoint),
                     metrics.endpoint("Invocation5XXErrors", endpoint),
                 ],
-                [metrics.endpoint("NoCapacityInvocationFailures", endpoint)],
+                [metrics.asleep(endpoint)],
             ),
         ]
     return widgets
 
 
-def _front_door(names: Names, api_id: str) -> list[cloudwatch.IWidget]:
+def _front_door(names: Names, kind: str, api: str) -> list[cloudwatch.IWidget]:
     return [
         _graph(
             "API: requests and errors",
-            [metrics.api("Count", api_id)],
-            [metrics.api(f"{n}xx", api_id) for n in "45"],
+            [metrics.api("Count", kind, api)],
+            [metrics.api(f"{n}xx", kind, api) for n in "45"],
         ),
         _graph(
             "API: latency, ms",
-            [metrics.api("Latency", api_id, "p99"), metrics.api("IntegrationLatency", api_id, "p99")],
+            [metrics.api(name, kind, api, "p99") for name in ("Latency", "IntegrationLatency")],
         ),
         _graph(
             "control loop",

@@ -95,7 +95,7 @@ def function_grants(
     grants = [*read_release(stack, deployment, model), share_state(stack, deployment, model)]
     if settings.gpu and role != "model":
         grants.append(ask_gpu(stack, deployment, model))
-        if settings.routing.shadow_share > 0.0:
+        if settings.has_shadows:
             grants.append(shadow(stack, deployment, model, role))
     if role == "front":
         grants.append(ask_model(stack, deployment, model))

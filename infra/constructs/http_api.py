@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigw
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.config import Domain, Stage
-from infra.constructs.function import RETENTION
-from infra.names import API_STAGE, route_variable
+from infra.constructs.api_parts import Targets, access_logs, invocation_uri, permit, stage_variables
+from infra.names import API_STAGES
 
 INTEGRATION_TIMEOUT_MS = 30_000
 LOG_FORMAT = {
@@ -45,13 +43,7 @@ class HttpApi(Construct):
     """
 
     def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        name: str,
-        settings: Stage,
-        targets: dict[str, list[lambda_.Alias]],
+        self, scope: Construct, construct_id: str, *, name: str, settings: Stage, targets: Targets
     ) -> None:
         super().__init__(scope, construct_id)
         self._settings = settings
@@ -63,8 +55,25 @@ class HttpApi(Construct):
             description="turnout: Open Inference Protocol v2",
             cors_configuration=self._cors(),
         )
+        self.api_id = self.api.ref
         self._authorization = self._authorize()
-        integrations = {model: self._integrate(model, aliases) for model, aliases in targets.items()}
+        integrations = {
+            model: apigw.CfnIntegration(
+                self,
+                f"Integration-{model}",
+                api_id=self.api_id,
+                integration_type="AWS_PROXY",
+                # A fixed route names the alias itself: CloudFormation then sees what it depends on.
+                integration_uri=(
+                    aliases[0].function_arn if len(aliases) == 1 else invocation_uri(self, model, aliases)
+                ),
+                integration_method="POST",
+                payload_format_version="2.0",
+                timeout_in_millis=INTEGRATION_TIMEOUT_MS,
+            )
+            for model, aliases in targets.items()
+        }
+        permit(self, self.api_id, targets)
         for model, integration in integrations.items():
             self._route(f"ANY /v2/models/{model}", integration)
             self._route(f"ANY /v2/models/{model}/{{proxy+}}", integration)
@@ -74,7 +83,7 @@ class HttpApi(Construct):
         self.stage = self._stage(name, targets)
         if settings.domain:
             self._name(settings.domain)
-        self.url = f"https://{self.api.ref}.execute-api.{cdk.Stack.of(self).region}.{cdk.Aws.URL_SUFFIX}"
+        self.url = f"https://{self.api_id}.execute-api.{cdk.Stack.of(self).region}.{cdk.Aws.URL_SUFFIX}"
 
     def _name(self, domain: Domain) -> None:
         """The API under its own name; point a DNS alias at the output of the stack."""
@@ -91,7 +100,7 @@ class HttpApi(Construct):
             ],
         )
         mapping = apigw.CfnApiMapping(
-            self, "Mapping", api_id=self.api.ref, domain_name=named.ref, stage=self.stage.ref
+            self, "Mapping", api_id=self.api_id, domain_name=named.ref, stage=self.stage.ref
         )
         mapping.add_resource_dependency(self.stage)
         cdk.CfnOutput(self, "DnsAlias", value=named.attr_regional_domain_name)
@@ -113,7 +122,7 @@ class HttpApi(Construct):
             authorizer = apigw.CfnAuthorizer(
                 self,
                 "Jwt",
-                api_id=self.api.ref,
+                api_id=self.api_id,
                 name="jwt",
                 authorizer_type="JWT",
                 identity_source=["$request.header.Authorization"],
@@ -124,86 +133,32 @@ class HttpApi(Construct):
             return Authorization("JWT", authorizer.ref)
         return Authorization("AWS_IAM" if self._settings.auth == "iam" else "NONE", None)
 
-    def _integrate(self, model: str, aliases: list[lambda_.Alias]) -> apigw.CfnIntegration:
-        stack = cdk.Stack.of(self)
-        arn = aliases[0].function_arn
-        if len(aliases) > 1:
-            function = stack.format_arn(
-                service="lambda",
-                resource="function",
-                resource_name="${stageVariables." + route_variable(model) + "}",
-                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-            )
-            arn = stack.format_arn(
-                service="apigateway",
-                account="lambda",
-                resource="path/2015-03-31/functions",
-                resource_name=f"{function}/invocations",
-            )
-        integration = apigw.CfnIntegration(
-            self,
-            f"Integration-{model}",
-            api_id=self.api.ref,
-            integration_type="AWS_PROXY",
-            integration_uri=arn,
-            integration_method="POST",
-            payload_format_version="2.0",
-            timeout_in_millis=INTEGRATION_TIMEOUT_MS,
-        )
-        source = stack.format_arn(
-            service="execute-api",
-            resource=self.api.ref,
-            resource_name="*/*",
-            arn_format=cdk.ArnFormat.SLASH_RESOURCE_NAME,
-        )
-        for number, alias in enumerate(aliases):
-            lambda_.CfnPermission(
-                self,
-                f"Invoke-{model}-{number}",
-                action="lambda:InvokeFunction",
-                function_name=alias.function_arn,
-                principal="apigateway.amazonaws.com",
-                source_arn=source,
-            )
-        return integration
-
     def _route(self, key: str, integration: apigw.CfnIntegration) -> None:
         apigw.CfnRoute(
             self,
             f"Route {key.replace('/', '_')}",
-            api_id=self.api.ref,
+            api_id=self.api_id,
             route_key=key,
             target=f"integrations/{integration.ref}",
             authorization_type=self._authorization.type,
             authorizer_id=self._authorization.authorizer_id,
         )
 
-    def _stage(self, name: str, targets: dict[str, list[lambda_.Alias]]) -> apigw.CfnStage:
-        group = logs.LogGroup(
-            self,
-            "AccessLogs",
-            log_group_name=f"/aws/apigateway/{name}",
-            retention=logs.RetentionDays[RETENTION[self._settings.log_retention_days]],
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
-        movable = {
-            route_variable(model): f"{aliases[0].lambda_.function_name}:{aliases[0].alias_name}"
-            for model, aliases in targets.items()
-            if len(aliases) > 1
-        }
+    def _stage(self, name: str, targets: Targets) -> apigw.CfnStage:
         return apigw.CfnStage(
             self,
             "Stage",
-            api_id=self.api.ref,
-            stage_name=API_STAGE,
+            api_id=self.api_id,
+            stage_name=API_STAGES["http"],
             auto_deploy=True,
-            stage_variables=movable or None,
+            stage_variables=stage_variables(targets),
             default_route_settings=apigw.CfnStage.RouteSettingsProperty(
                 throttling_rate_limit=self._settings.throttle_rps,
                 throttling_burst_limit=self._settings.throttle_burst,
                 detailed_metrics_enabled=True,
             ),
             access_log_settings=apigw.CfnStage.AccessLogSettingsProperty(
-                destination_arn=group.log_group_arn, format=json.dumps(LOG_FORMAT)
+                destination_arn=access_logs(self, name, self._settings).log_group_arn,
+                format=json.dumps(LOG_FORMAT),
             ),
         )

@@ -6,8 +6,10 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_codedeploy as codedeploy
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.constructs.function import TurnoutFunction
@@ -55,6 +57,7 @@ class ModelService(Construct):
     def _make(self, construct_id: str, name: str, role: str, memory: int) -> TurnoutFunction:
         deployment, stack = self._deployment, cdk.Stack.of(self)
         bucket = deployment.names.bucket(stack.account)
+        asynchronous = deployment.models[self._model].has_shadows and role != "model"
         return TurnoutFunction(
             self,
             construct_id,
@@ -67,6 +70,7 @@ class ModelService(Construct):
             grants=function_grants(stack, deployment, self._model, role),
             reserved_concurrency=deployment.models[self._model].reserved_concurrency,
             snapstart=deployment.settings.snapstart,
+            dead_letters=dead_letters(self, f"{construct_id}Missed") if asynchronous else None,
         )
 
     def _roll_out(self, construct_id: str, function: TurnoutFunction, name: str) -> cloudwatch.Alarm:
@@ -97,6 +101,9 @@ class ModelService(Construct):
                 deployment_in_alarm=True, failed_deployment=True, stopped_deployment=True
             ),
         )
+        group.role.add_to_principal_policy(
+            iam.PolicyStatement(sid="TellRollbacks", actions=["sns:Publish"], resources=[topic_arn])
+        )
         resource = group.node.default_child
         if isinstance(resource, codedeploy.CfnDeploymentGroup):
             resource.trigger_configurations = [
@@ -107,3 +114,14 @@ class ModelService(Construct):
                 )
             ]
         return alarm
+
+
+def dead_letters(scope: Construct, construct_id: str) -> sqs.Queue:
+    """Where an asynchronous call goes that failed: kept for four days to be looked at."""
+    return sqs.Queue(
+        scope,
+        construct_id,
+        enforce_ssl=True,
+        encryption=sqs.QueueEncryption.SQS_MANAGED,
+        retention_period=cdk.Duration.days(4),
+    )

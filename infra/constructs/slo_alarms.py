@@ -1,4 +1,4 @@
-"""Alarms on the objective: burn rate over two windows (Google SRE Workbook, chapter 5), and drift."""
+"""Alarms on the objective: burn rate over two windows (Google SRE Workbook, chapter 5), and on drift."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra import metrics
+from infra.config import Model
 
+HOUR = cdk.Duration.hours(1)
 NOT_BREACHING = cloudwatch.TreatMissingData.NOT_BREACHING
 
 
@@ -41,13 +43,17 @@ class SloAlarms(Construct):
         *,
         prefix: str,
         model: str,
-        attainment: float,
+        wanted: Model,
         topic: sns.ITopic,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.composites = [self._burn(prefix, model, attainment, burn, topic) for burn in BURNS]
-        self.drift = self._drift(prefix, model)
-        self.drift.add_alarm_action(actions.SnsAction(topic))
+        for burn in BURNS:
+            self._burn(prefix, model, wanted.attainment, burn, topic)
+        if wanted.has_shadows:
+            drift: cloudwatch.AlarmBase = self._disagreement(prefix, model, wanted.min_agreement)
+        else:
+            drift = self._doubt(prefix, model)
+        drift.add_alarm_action(actions.SnsAction(topic))
 
     def _burn(
         self, prefix: str, model: str, attainment: float, burn: Burn, topic: sns.ITopic
@@ -78,14 +84,27 @@ class SloAlarms(Construct):
         composite.add_alarm_action(actions.SnsAction(topic))
         return composite
 
-    def _drift(self, prefix: str, model: str) -> cloudwatch.Alarm:
-        """Escalations three standard deviations above what CloudWatch has learnt for the time of day."""
+    def _disagreement(self, prefix: str, model: str, least: float) -> cloudwatch.Alarm:
+        """Two hours in which the GPU confirms fewer of the CPU's answers than `least`."""
+        return metrics.agreement(model, HOUR).create_alarm(
+            self,
+            "drift",
+            alarm_name=f"{prefix}-{model}-drift",
+            alarm_description=f"fewer than {least:.1%} of {model}'s CPU answers agree with the GPU's",
+            threshold=least,
+            evaluation_periods=2,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            treat_missing_data=NOT_BREACHING,
+        )
+
+    def _doubt(self, prefix: str, model: str) -> cloudwatch.AnomalyDetectionAlarm:
+        """Without shadows: more answers below the threshold than CloudWatch has learnt to expect."""
         return cloudwatch.AnomalyDetectionAlarm(
             self,
             "drift",
-            metric=metrics.escalated_share(model),
+            metric=metrics.doubted_share(model),
             alarm_name=f"{prefix}-{model}-drift",
-            alarm_description=f"{model} escalates unusually often: its inputs may have drifted",
+            alarm_description=f"{model} doubts unusually many answers: its inputs may have drifted",
             std_devs=3,
             evaluation_periods=6,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_UPPER_THRESHOLD,

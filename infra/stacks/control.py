@@ -5,15 +5,15 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra.constructs.function import TurnoutFunction
 from infra.constructs.grants import control_grants
+from infra.constructs.model_service import dead_letters
 from infra.deployment import Deployment
 from infra.environment import control_environment
-from infra.names import API_STAGE
+from infra.names import API_STAGES
 
 TIMEOUT_S = 50  # shorter than the schedule, so that two runs never overlap for long
 MEMORY_MB = 512
@@ -34,16 +34,14 @@ class ControlStack(cdk.Stack):
             description="false stops the control loop from changing anything",
         )
         api_id = ssm.StringParameter.value_for_string_parameter(self, names.api_id)
+        kind = deployment.settings.api
         api_arn = self.format_arn(
-            service="apigateway", account="", resource="/apis", resource_name=f"{api_id}/stages/*"
+            service="apigateway",
+            account="",
+            resource="/apis" if kind == "http" else "/restapis",
+            resource_name=f"{api_id}/stages/{API_STAGES[kind]}",
         )
-        self.missed = sqs.Queue(
-            self,
-            "Missed",
-            enforce_ssl=True,
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            retention_period=cdk.Duration.days(4),
-        )
+        self.missed = dead_letters(self, "Missed")
         self.worker = TurnoutFunction(
             self,
             "Control",
@@ -51,7 +49,9 @@ class ControlStack(cdk.Stack):
             name=names.control,
             handler="handlers.control.handler",
             environment=control_environment(
-                deployment, {"api_id": api_id, "api_stage": API_STAGE}, names.bucket(self.account)
+                deployment,
+                {"api_kind": kind, "api_id": api_id, "api_stage": API_STAGES[kind]},
+                names.bucket(self.account),
             ),
             memory_mb=MEMORY_MB,
             timeout_s=TIMEOUT_S,

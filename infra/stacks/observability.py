@@ -15,6 +15,9 @@ from infra.constructs.slo_alarms import SloAlarms
 from infra.constructs.spend_limit import SpendLimit
 from infra.deployment import Deployment
 
+SPEND_HOURS, SPEND_PACE = 6, 2.0
+HOURS_A_MONTH = 730
+
 
 class ObservabilityStack(cdk.Stack):
     """Stateless; finds metrics, roles and the topic by name."""
@@ -30,7 +33,12 @@ class ObservabilityStack(cdk.Stack):
             names=names,
             models=deployment.models,
             monthly_limit_usd=settings.monthly_limit_usd,
-            api_id=ssm.StringParameter.value_for_string_parameter(self, names.api_id),
+            api_kind=settings.api,
+            api=(
+                names.prefix
+                if settings.api == "rest"
+                else ssm.StringParameter.value_for_string_parameter(self, names.api_id)
+            ),
         )
         for model, wanted in deployment.models.items():
             SloAlarms(
@@ -38,10 +46,11 @@ class ObservabilityStack(cdk.Stack):
                 f"Slo-{model}",
                 prefix=names.prefix,
                 model=model,
-                attainment=wanted.attainment,
+                wanted=wanted,
                 topic=topic,
             )
         self._control_alarm(names.control, topic)
+        self._spend_alarm(deployment, topic)
         SpendLimit(
             self,
             "Limit",
@@ -51,6 +60,7 @@ class ObservabilityStack(cdk.Stack):
             topic_arn=topic_arn,
             restrained=deployment.restrained_roles,
         )
+        cdk.CfnOutput(self, "Next", value=f"turnout doctor --stage {deployment.stage}")
         cdk.CfnOutput(
             self,
             "Dashboard",
@@ -69,6 +79,25 @@ class ObservabilityStack(cdk.Stack):
             threshold=3,
             evaluation_periods=5,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(topic))
+
+    def _spend_alarm(self, deployment: Deployment, topic: sns.ITopic) -> None:
+        """Within hours, where AWS Budgets learns of the bill within a day."""
+        limit = deployment.settings.monthly_limit_usd
+        hourly = {
+            name: deployment.prices.instance(model.gpu.instance_type).usd_per_hour if model.gpu else 0.0
+            for name, model in deployment.models.items()
+        }
+        alarm = metrics.spend(hourly, cdk.Duration.hours(SPEND_HOURS)).create_alarm(
+            self,
+            "Spend",
+            alarm_name=f"{deployment.names.prefix}-spend",
+            alarm_description=f"a pace of more than {SPEND_PACE:g} times {limit:g} USD a month",
+            threshold=SPEND_PACE * limit * SPEND_HOURS / HOURS_A_MONTH,
+            evaluation_periods=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         alarm.add_alarm_action(actions.SnsAction(topic))

@@ -67,7 +67,9 @@ class TrainingStack(cdk.Stack):
                 trainer=trainer,
             )
         first = next(iter(deployment.models))
-        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --stage {deployment.stage}")
+        cdk.CfnOutput(self, "TrainerRole", value=trainer.role_arn)
+        cdk.CfnOutput(self, "Bucket", value=names.bucket(self.account))
+        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --on sagemaker --stage {deployment.stage}")
 
     def _names(self, model: str, trainer: iam.Role) -> TrainingNames:
         deployment, names = self._deployment, self._deployment.names
@@ -95,7 +97,7 @@ class TrainingStack(cdk.Stack):
             image_tag_mutability=ecr.TagMutability.IMMUTABLE,
             encryption=ecr.RepositoryEncryption.AES_256,
             lifecycle_rules=[ecr.LifecycleRule(max_image_count=10)],
-            empty_on_delete=None,
+            empty_on_delete=None if production else True,
             removal_policy=cdk.RemovalPolicy.RETAIN if production else cdk.RemovalPolicy.DESTROY,
         )
         base = base_images.base_image()

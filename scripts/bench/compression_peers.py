@@ -7,10 +7,8 @@ MODEL`); `resnet18` is made here. The peers live in a virtual environment of the
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +20,7 @@ import numpy.typing as npt
 import typer
 
 from handlers.errors import BuildError
-from model_build.sources import ROOT
+from model_build.tool_environment import python_with
 
 Array = npt.NDArray[Any]
 
@@ -156,23 +154,6 @@ def _resnet(folder: Path) -> Subject:
     )
 
 
-def peers_python(venv: Path) -> Path:
-    """The interpreter of the peers' environment, made if it is not there; it sees the project's packages
-    below.
-    """
-    python = venv / "bin" / "python"
-    if not python.exists():
-        print(f"peers: installing {', '.join(PACKAGES)} into {venv}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        site = next((venv / "lib").glob("python*")) / "site-packages"
-        (site / "project.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES]
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
-            shutil.rmtree(venv)
-            raise BuildError(f"peers: pip could not install {', '.join(PACKAGES)}")
-    return python
-
-
 def rows_for(subject: Subject, python: Path, folder: Path) -> list[Row]:
     """Every tool on one model: made by each, timed in turns, scored, and run on an emulated CPU."""
     from model_build.latency import save_inputs
@@ -224,11 +205,10 @@ def main(
     models: Annotated[
         list[str] | None, typer.Argument(help=f"any of {', '.join(MODELS)}, or another recipe")
     ] = None,
-    venv: Annotated[Path, typer.Option(help="the peers' virtual environment")] = ROOT / ".turnout" / "peers",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")] = False,
 ) -> None:
     """Print size, single-thread p50, score and AVX2 behaviour of every tool on every model."""
-    python = peers_python(venv)
+    python = python_with("peers", PACKAGES)
     rows: list[Row] = []
     for model in models or MODELS:
         with tempfile.TemporaryDirectory() as folder:

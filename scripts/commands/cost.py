@@ -63,14 +63,10 @@ def cost(
 
 def _templates(deployment: Deployment) -> list[dict[str, Any]]:
     os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
-    import aws_cdk as cdk
-
-    from infra.app import CONTEXT, make_stacks
+    from infra.app import new_app, synthesize
 
     with tempfile.TemporaryDirectory() as folder:
-        app = cdk.App(outdir=folder, context=CONTEXT, analytics_reporting=False)
-        make_stacks(app, deployment)
-        return [stack.template for stack in app.synth().stacks]
+        return list(synthesize(deployment, new_app(folder)).templates.values())
 
 
 def _serving(deployment: Deployment, name: str, model: Model) -> Serving:

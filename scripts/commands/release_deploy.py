@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import boto3
+from scripts.stage_session import stage_session
 
+if TYPE_CHECKING:
     from infra.rollout import Rollout
 
 GROUP = "release"
@@ -37,7 +37,7 @@ def push(which: Which, stage: StageName = "local", as_json: AsJson = False) -> N
     if wanted:
         release = LocalRelease(model, wanted, releases() / model / wanted)
     manifest.verify(release.folder, manifest.load(release.folder))
-    session, account = _session(stage)
+    session, account = stage_session(stage)
     bucket = Names(stage).bucket(account)
     upload(session, bucket, release)
     uri = f"s3://{bucket}/releases/{model}/{release.release}/"
@@ -91,7 +91,7 @@ def _rollout(stage: str, model: str) -> Rollout:
     models = load().models_of(stage)
     if model not in models:
         raise InvalidConfig("model", model, f"one of {', '.join(models)}, which stage {stage} deploys")
-    session, account = _session(stage)
+    session, account = stage_session(stage)
     aws = Aws(
         s3=session.client("s3"),
         ssm=session.client("ssm"),
@@ -103,25 +103,6 @@ def _rollout(stage: str, model: str) -> Rollout:
     )
     front, gpu = models[model].topology != "colocated", models[model].gpu is not None
     return Rollout(aws, Names(stage), model, account, front=front, gpu=gpu)
-
-
-def _session(stage: str) -> tuple[boto3.Session, str]:
-    """Credentials for the stage, and the account that they are of; the laptop's AWS for `local`."""
-    from handlers.errors import InvalidConfig
-    from infra.config import load
-    from infra.sessions import account_of, session_for
-
-    if stage == "local":
-        from scripts.commands.cloud import find_places
-
-        session = session_for(load().stage(stage).region, find_places().aws_url)
-    else:
-        session = session_for(load().stage(stage).region)
-    account = account_of(session)
-    expected = load().stage(stage).account
-    if expected and account != expected:
-        raise InvalidConfig("AWS account", account, f"{expected}, the account of stage {stage}")
-    return session, account
 
 
 def _say(line: str) -> None:

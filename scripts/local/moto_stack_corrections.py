@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 from moto.applicationautoscaling import models as scaling
@@ -20,6 +21,7 @@ def correct_stacks() -> None:
     update_what_a_parameter_in_ssm_changed()
     show_outputs_after_a_change_set()
     miss_a_change_set_as_aws_does()
+    delete_dependents_first()
 
 
 def replace(owner: object, name: str, value: object) -> None:
@@ -130,6 +132,31 @@ def references(body: object) -> Iterator[str]:
     elif isinstance(body, list):
         for item in body:
             yield from references(item)
+
+
+def delete_dependents_first() -> None:
+    """moto deletes a stack's resources in any order, a function before its alias; AWS dependents first."""
+
+    def delete(self: ResourceMap) -> None:
+        left = {
+            name: body
+            for name, body in self._resource_json_map.items()
+            if body.get("DeletionPolicy") != "Retain" and self._parsed_resources.get(name) is not None
+        }
+        for name in reversed(dependencies_first(left)):
+            self._delete_resource(self._parsed_resources.pop(name), left[name])
+
+    replace(ResourceMap, "delete", delete)
+
+
+def dependencies_first(resources: Mapping[str, Any]) -> list[str]:
+    """The names in an order in which each comes after what it refers to or depends on."""
+    needs: dict[str, set[str]] = {}
+    for name, body in resources.items():
+        stated = body.get("DependsOn", [])
+        named = {*references(body), *([stated] if isinstance(stated, str) else stated)}
+        needs[name] = named & set(resources)
+    return list(TopologicalSorter(needs).static_order())
 
 
 def show_outputs_after_a_change_set() -> None:

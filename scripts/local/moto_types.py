@@ -18,12 +18,14 @@ from moto.scheduler.models import scheduler_backends
 
 from scripts.local.moto_api_gateway import lower_first, teach_api_gateway
 from scripts.local.moto_resource import Made, Wanted, teach
+from scripts.local.moto_rest_api import teach_rest_api
 
 
 def teach_all() -> None:
     """Registers every type below with moto's CloudFormation."""
     teach("AWS::Lambda::Alias", create=make_alias, update=change_alias, delete=drop_alias)
     teach_api_gateway()
+    teach_rest_api()
     teach(
         "AWS::CloudWatch::Alarm", name="AlarmName", create=make_alarm, update=change_alarm, delete=drop_alarm
     )
@@ -67,17 +69,13 @@ def teach_all() -> None:
         name="ModelPackageGroupName",
         create=make_package_group,
         update=keep,
-        delete=keep_existing,
+        delete=drop_package_group,
     )
 
 
 def keep(made: Made, _wanted: Wanted) -> Made:
     """An update of a type whose changeable properties nothing here reads."""
     return made
-
-
-def keep_existing(_made: Made, _wanted: Wanted) -> None:
-    """A deletion of a type for which moto's back end has none; it goes with the process."""
 
 
 # Lambda
@@ -317,6 +315,11 @@ def make_package_group(wanted: Wanted) -> Made:
         wanted.properties.get("Tags", []),
     )
     return Made(wanted.name, {"ModelPackageGroupArn": arn})
+
+
+def drop_package_group(made: Made, wanted: Wanted) -> None:
+    """moto's back end has no call for it."""
+    del sagemaker_backends[wanted.account_id][wanted.region].model_package_groups[made.ref]
 
 
 # CodeBuild

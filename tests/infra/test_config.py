@@ -91,6 +91,20 @@ def test_sections_are_frozen():
         ("monthly_limit_usd = 10\n", "monthly_limit_usd = 0\n", "stages.local.monthly_limit_usd", "above 0"),
         ("production = false\n", "", "stages.local.auth", "iam or jwt while production is true"),
         ('auth = "none"', 'auth = "jwt"', "stages.local.jwt", "issuer and audience"),
+        ("[stages.dev]", '[stages.dev]\napi = "soap"', "stages.dev.api", "http or rest"),
+        (
+            "[stages.dev]",
+            '[stages.dev]\napi = "rest"\nauth = "jwt"\njwt = {issuer = "https://a.b", audience = ["c"]}',
+            "stages.dev.auth",
+            "a REST API has no JWT authorizer",
+        ),
+        (
+            "[stages.dev]",
+            '[stages.dev]\napi = "rest"\ncors_origins = ["https://a.b"]',
+            "stages.dev.cors_origins",
+            "answers no CORS",
+        ),
+        ("attainment", "min_agreement = 95\nattainment", "models.digits.min_agreement", "from 0 to 1"),
         ('account = "123456789012"', "account = 123456789012", "stages.local.account", "12 digits"),
         ("[stages.dev]", "[stages.Dev]", "stages.Dev", "a name is a-z"),
     ],
@@ -113,6 +127,12 @@ def test_a_front_needs_a_gpu(topology):
 def test_a_gpu_policy_needs_a_gpu():
     text = SOURCE.replace('recipe = "speech"', 'recipe = "speech"\npolicy = "gpu_only"')
     with pytest.raises(InvalidConfig, match=r"models\.speech\.policy"):
+        config.parse(text)
+
+
+def test_shadows_need_a_gpu():
+    text = SOURCE.replace('recipe = "speech"', 'recipe = "speech"\nrouting.shadow_share = 0.1')
+    with pytest.raises(InvalidConfig, match=r"models\.speech\.routing\.shadow_share: .* 0 without"):
         config.parse(text)
 
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from handlers.errors import InvalidConfig
-from infra import base_images, config
-from infra.deployment import Deployment
+from infra import base_images
 from infra.rules import pack
 
-from .conftest import Templates, synthesized
+from .conftest import Stage, Templates, resources, varied
 
 REVIEWED = Path(__file__).parent / "reviewed_actions.json"
 pytestmark = pytest.mark.slow
-
-
-def resources(templates: Templates, kind: str) -> list[dict[str, Any]]:
-    return [r for t in templates.values() for r in t["Resources"].values() if r["Type"] == kind]
 
 
 @pytest.mark.parametrize("stage", ["local", "dev", "prod"])
@@ -94,14 +87,8 @@ def test_everything_that_can_be_is_tagged_with_its_stage(synthesize: Callable[[s
         assert tags["turnout:stage"] == "prod"
 
 
-def other(before: str, after: str, stage: str, folder: Path) -> Templates:
-    text = config.DEFAULT_PATH.read_text()
-    assert before in text
-    return synthesized(Deployment.of(config.parse(text.replace(before, after, 1)), stage), folder)
-
-
 def test_auto_topology_routes_through_a_stage_variable(tmp_path: Path):
-    made = other("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n', "dev", tmp_path)
+    made = varied(tmp_path, ("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n')).templates
     (stage,) = resources(made, "AWS::ApiGatewayV2::Stage")
     assert list(stage["Properties"]["StageVariables"]) == ["digits"]
     (integration,) = resources(made, "AWS::ApiGatewayV2::Integration")
@@ -115,7 +102,7 @@ def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):
     classic = (
         'missed_escalation_usd = 0.0004\nkind = "classic"\nmin_instances = 1\nscaling = "target_tracking"\n'
     )
-    made = other("missed_escalation_usd = 0.0004\n", classic, "dev", tmp_path)
+    made = varied(tmp_path, ("missed_escalation_usd = 0.0004\n", classic)).templates
     (endpoint,) = resources(made, "AWS::SageMaker::Endpoint")
     policy = endpoint["Properties"]["DeploymentConfig"]
     assert policy["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == "CANARY"
@@ -131,7 +118,7 @@ def test_jwt_and_a_domain_by_option(tmp_path: Path):
         'domain = {name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:1:certificate/1"}\n'
         'customer_key = true\ncors_origins = ["https://example.com"]\n'
     )
-    made = other("[stages.dev]\n", options, "dev", tmp_path)
+    made = varied(tmp_path, ("[stages.dev]\n", options)).templates
     assert {r["Properties"]["AuthorizationType"] for r in resources(made, "AWS::ApiGatewayV2::Route")} == {
         "JWT"
     }
@@ -144,14 +131,34 @@ def test_jwt_and_a_domain_by_option(tmp_path: Path):
     assert "kms:Decrypt" in by_service["Action"]
 
 
-def test_a_second_synth_of_all_stages_is_quick(tmp_path: Path):
-    """At most 20 s are allowed; here only the ratio to one stage is held, machines differ."""
-    times = []
-    for stage in ("local", "dev", "prod"):
-        start = time.perf_counter()
-        synthesized(Deployment.of(config.load(), stage), tmp_path / stage)
-        times.append(time.perf_counter() - start)
-    assert sum(times) < 12 * min(times)
+def test_a_rest_api_has_the_same_routes_authorised_throttled_and_logged(rest: Stage):
+    made = rest.templates
+    methods = resources(made, "AWS::ApiGateway::Method")
+    assert {m["Properties"]["AuthorizationType"] for m in methods} == {"AWS_IAM"}
+    http = [r["Properties"]["PathPart"] for r in resources(made, "AWS::ApiGateway::Resource")]
+    assert sorted(http) == ["digits", "health", "models", "v2", "{proxy+}", "{proxy+}", "{proxy+}"]
+    (stage,) = (s["Properties"] for s in resources(made, "AWS::ApiGateway::Stage"))
+    (throttled,) = stage["MethodSettings"]
+    assert (throttled["ThrottlingRateLimit"], throttled["ThrottlingBurstLimit"]) == (100, 200)
+    assert "$context.status" in stage["AccessLogSetting"]["Format"]
+    (api,) = (a["Properties"] for a in resources(made, "AWS::ApiGateway::RestApi"))
+    assert api["BinaryMediaTypes"] == ["*/*"]
+    # And its route moves by a stage variable, as the HTTP API's does
+    assert json.dumps(stage["Variables"]["digits"]).endswith('":live"]]}')
+    moved = [m for m in methods if "${stageVariables.digits}" in json.dumps(m["Properties"]["Integration"])]
+    assert len(moved) == len(methods)
+    text = json.dumps(made["turnout-dev-control"])
+    assert "/restapis/" in text
+    assert '\\"api_kind\\":\\"rest\\"' in text
+
+
+def test_a_rest_api_that_serves_other_methods_is_deployed_anew(rest: Stage, tmp_path: Path):
+    direct = varied(tmp_path, ("[stages.dev]\n", '[stages.dev]\napi = "rest"\n')).templates
+    ids = [
+        {name for name, r in t["turnout-dev-api"]["Resources"].items() if r["Type"].endswith("::Deployment")}
+        for t in (rest.templates, direct)
+    ]
+    assert ids[0].isdisjoint(ids[1])
 
 
 def test_a_base_image_near_its_end_is_warned_of():

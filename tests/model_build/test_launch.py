@@ -46,7 +46,7 @@ def test_GivenAJobThatCannotRun_WhenAsked_ThenItIsRefused(
 
 
 def test_GivenTheProject_WhenStaged_ThenTheContainerHasItsCodeAndPins(tmp_path: Path) -> None:
-    launch.stage_code(tmp_path)
+    launch.stage_code("digits", tmp_path)
     assert (tmp_path / "model_build" / "remote.py").is_file()
     assert "torch-pruning==" in (tmp_path / "requirements.txt").read_text()
 
@@ -83,3 +83,14 @@ def test_GivenAMemberThatLeavesTheFolder_WhenTakenIn_ThenItIsRefused(tmp_path: P
     (tmp_path / "x").write_text("x")
     with pytest.raises(BuildError, match="cannot be unpacked"):
         launch.take_in(packed(tmp_path / "x", "cache/../../x"), tmp_path / "here")
+
+
+def test_GivenARecipeOfOnesOwn_WhenStaged_ThenItsFileGoesAlongAndTheJobNamesIt(tmp_path: Path) -> None:
+    recipe = tmp_path / "own_model.py"
+    recipe.write_text("RECIPE = 1")
+    code = tmp_path / "code"
+    code.mkdir()
+    launch.stage_code(str(recipe), code)
+    job = launch.request(replace(SPEC, recipe=str(recipe)), TODAY)
+    assert (code / job["hyperparameters"]["recipe"]).read_text() == "RECIPE = 1"
+    assert job["base_job_name"] == "turnout-own-model"

@@ -104,7 +104,7 @@ def test_GIVEN_a_batch_whose_answer_lambda_cannot_carry_WHEN_asked_THEN_413_and_
 ) -> None:
     cloud.publish(tiny_graph(1.0))
     running = start(environ, time.monotonic)
-    items = 150_000
+    items = 138_000
     image = {"name": "image", "datatype": "FP32", "shape": [items, 1, 2, 2], "data": [1, 0, 0, 0] * items}
 
     status, answer = infer(running, event, {"inputs": [image], "parameters": {"latency_slo_ms": 30000}})

@@ -190,9 +190,13 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
     sent: list[dict[str, Any]] = []
     running.upkeep._invoke = sent.append  # type: ignore[method-assign]
     default = running.service._opened().default
-    running.upkeep.published = replace(
+    assert default.gpu is not None
+    shadowing = replace(
         default, version=1, published_at=time.time(), shadow_share=1.0, ttl_s=600.0, policy="cpu_only"
     )
+    running.upkeep.published = replace(shadowing, gpu=replace(default.gpu, ready=0))
+    ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
+    running.upkeep.published = replace(shadowing, gpu=replace(default.gpu, ready=1))
     ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
     assert eventually(lambda: len(sent) == 1)
     endpoint.set("ok")
@@ -202,6 +206,7 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
 
     assert EVENT_KEY in sent[0]
     assert endpoint.seen[0]["attributes"].endswith("priority=background")
+    assert len(sent) == 1, "none went to the endpoint that was asleep"
     written = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
     assert written["ShadowAgreement"] == [0.0], "the CPU says red, the GPU says blue"
     assert written["ShadowDrift"][0] > 0.5
