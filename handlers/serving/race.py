@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.errors import EndpointError, EndpointThrottled, EndpointUnprepared, Overloaded
+from handlers.errors import (
+    EndpointError,
+    EndpointThrottled,
+    EndpointTimeout,
+    EndpointUnprepared,
+    Overloaded,
+)
 from handlers.routing.types import Decision, Path
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, Paths, left_s
 from handlers.serving.gpu_race import GpuRace
@@ -62,14 +68,17 @@ def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
 
 
 def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> Answer:
-    """The standby answered: items below the threshold ask once more if the GPU only had no room."""
+    """The standby answered: unsure items ask once more if the GPU had no room, or was given little time."""
     if answer.path is Path.GPU or decision.standby_degrades or decision.degraded_below is None:
         return answer
     rows = np.flatnonzero(answer.scored.confidence < decision.degraded_below)
     if not len(rows) or not answer.gpu_errors:
         return answer
     error = answer.gpu_errors[-1]
-    if isinstance(error, EndpointThrottled):
+    hurried = isinstance(error, EndpointTimeout) and (
+        left_s(job, decision, paths.clock()) * 1000.0 >= decision.gpu_needs_ms
+    )
+    if hurried or isinstance(error, EndpointThrottled):
         return _escalated(job, decision, paths, answer, rows)
     return answer._replace(degraded=REASONS[type(error).__name__], missed_items=len(rows))
 
