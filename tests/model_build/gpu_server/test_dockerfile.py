@@ -73,10 +73,11 @@ def test_its_steps_in_a_fresh_environment_serve_a_release(
                 (app / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, app / target)
     environment = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin/python"
     install = next(rest for name, rest in instructions() if name == "RUN" and "pip install" in rest)
-    command = [str(python), *install.split()[1:]]
+    assert install.split()[:3] == ["python", "-m", "pip"]
+    command = [sys.executable, "-m", "pip", "--python", str(python), *install.split()[3:]]
     done = subprocess.run([*command, "-q"], cwd=app, capture_output=True, text=True, check=False)
     if done.returncode and "Could not find a version" in done.stderr:
         pytest.skip("no package index can be reached")
