@@ -56,6 +56,12 @@ def test_the_base_image_is_named_with_a_tag_and_installs_are_pinned() -> None:
     assert {line.lower() for line in needed if line and not line.startswith("#")} <= pins
 
 
+def test_the_linter_finds_nothing() -> None:
+    linter = Path(sys.executable).with_name("hadolint")  # of the development requirements
+    done = subprocess.run([linter, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_everything_that_is_copied_is_there() -> None:
     for sources, _ in copies():
         for source in sources:
