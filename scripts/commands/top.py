@@ -92,11 +92,13 @@ def regret(tally: Tally, paid_usd: float, scenario: Scenario) -> float | None:
         return None
     import numpy as np
 
+    from scripts.simulate.draws import draw
     from scripts.simulate.plan import bounds
     from scripts.simulate.trace import from_times
 
     times = np.array(sorted(one.at_s for one in tally.served))
-    optimum_usd, _, _ = bounds(as_seen(scenario, tally), from_times("so far", times, seed=0), lookahead=False)
+    trace, seen = from_times("so far", times, seed=0), as_seen(scenario, tally)
+    optimum_usd = bounds(seen, trace, draw(seen, trace.requests, 0.0, 0)).optimum_usd
     return paid_usd / optimum_usd if optimum_usd > 0 else None
 
 

@@ -16,14 +16,17 @@ from .scenario import Scenario
 
 Seconds: TypeAlias = "array[float]"
 
+EXPLORES, ASKS_GPU = 1, 2
+
 
 @dataclass(frozen=True, slots=True)
 class Draws:
     """Per request, each of shape [requests]: times in seconds, flags as bytes.
 
     `cpu_s` service on the CPU, `network_s` to the endpoint and back, `confidence` of the CPU's answer;
-    `cpu_right` and `gpu_right` whether each path's answer is correct; `explores`: this request tries the
-    path that would not be chosen; `gpu_fails`: the endpoint's answer to it would be an error.
+    `cpu_right` and `gpu_right` whether each path's answer is correct; `explores`: whether this request tries
+    the path that would not be chosen (`EXPLORES`), or demands the GPU (`ASKS_GPU`, never drawn); `gpu_fails`:
+    the endpoint's answer to it would be an error.
     """
 
     cpu_s: Seconds
@@ -49,6 +52,16 @@ def draw(scenario: Scenario, requests: int, explore_share: float, seed: int) -> 
         explores=(random.random(requests) < explore_share).tobytes(),
         gpu_fails=(random.random(requests) < scenario.cloud.failure_share).tobytes(),
     )
+
+
+def needing(scenario: Scenario, draws: Draws) -> NDArray[np.bool_]:
+    """Which requests need the GPU's answer: those whose CPU answer is below the threshold."""
+    threshold = -1.0
+    if scenario.cascade is not None:
+        threshold = scenario.cascade.threshold
+    elif scenario.escalation_share > 0.0 and scenario.profile.gpu is not None:
+        threshold = NOMINAL_THRESHOLD
+    return np.asarray(np.frombuffer(draws.confidence, dtype=np.float64) < threshold)
 
 
 def _seconds(curve: Quantiles, uniform: NDArray[np.float64]) -> Seconds:

@@ -8,7 +8,7 @@ import pytest
 
 from handlers.errors import InvalidInput
 from handlers.routing.breaker import Breaker
-from handlers.routing.policy import STANDBY_MARGIN_MS, decide
+from handlers.routing.policy import QUEUE_SHARE, STANDBY_MARGIN_MS, decide, gpu_within_ms
 from handlers.routing.types import (
     BudgetView,
     Local,
@@ -233,6 +233,15 @@ def test_numbers_that_make_no_sense_are_rejected(field: str, value: float) -> No
     with pytest.raises(InvalidInput) as refused:
         request(**{field: value})
     assert refused.value.field == field
+
+
+def test_those_who_may_do_without_leave_the_queue_to_escalations() -> None:
+    free = decide(request(), snapshot(gpu_ready=1), Local(), 0.0)
+    mixed = decide(request(), snapshot(CASCADE, gpu_ready=1), Local(), 0.0)
+    best = decide(request(quality=Quality.BEST), snapshot(CASCADE, gpu_ready=1), Local(), 0.0)
+    assert free.path is mixed.path is best.path is Path.GPU
+    assert gpu_within_ms(mixed) == max(QUEUE_SHARE * gpu_within_ms(free), mixed.gpu_needs_ms)
+    assert gpu_within_ms(best) == gpu_within_ms(free)
 
 
 def test_a_batch_is_shared_where_that_is_cheaper_and_sent_whole_where_that_is() -> None:
