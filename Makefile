@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check sagemaker clean
+.PHONY: help demo test test-fast check sagemaker arm64 clean
 
 help:  ## what there is to run
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ check: $(VENV)/.dev  ## lint and types only
 
 sagemaker: $(VENV)/.demo  ## the SageMaker SDK (0.6 GB) for `turnout train` and its test, in .turnout/sagemaker
 	@$(BIN)/python -c 'from model_build import launch, tool_environment as t; t.python_with("sagemaker", launch.SDK)'
+
+arm64: $(VENV)/.demo  ## an emulated arm64 Python (Debian only), so that builds check the cpu variant there too
+	@$(BIN)/python -m scripts.arm64
 
 clean:  ## stop the laptop cloud and delete what was made here
 	@test ! -x $(BIN)/turnout || $(BIN)/turnout down

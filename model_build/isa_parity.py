@@ -7,7 +7,6 @@ same confidence.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from handlers.errors import BuildError
-from model_build import isa_worker
+from model_build import arm64, isa_worker
 from model_build.calibrate import confidence
 from model_build.latency import save_inputs
 from model_build.session import outputs_of
@@ -30,7 +29,7 @@ from model_build.sources import ROOT
 Array = npt.NDArray[Any]
 
 HASWELL, NEOVERSE = "x86_64 Haswell (AVX2, no VNNI)", "arm64 Neoverse-N1"
-NO_ARM = "needs qemu-aarch64 10 and TURNOUT_ARM64_PYTHON, an aarch64 Python"
+NO_ARM = "no emulated arm64 Python in .turnout/arm64; make arm64 fetches one"
 CONFIDENCE_TOLERANCE = 0.05
 VALUE_TOLERANCE = 0.02
 # A label may change where two classes are this close to a tie.
@@ -67,34 +66,32 @@ def check(
 ) -> IsaParity:
     """Run `graph` on `tensors` here and on every emulated CPU there is.
 
-    arm64 needs an aarch64 Python with numpy and onnxruntime, named by TURNOUT_ARM64_PYTHON, under
-    qemu-aarch64 (version 10; Debian 12's crashes in onnxruntime).
+    arm64 needs the emulator and the aarch64 Python that `make arm64` fetches.
     """
     wanted = outputs_of(graph, tensors, load_optimisation, batch=len(tensors[0]))
 
-    def judged(cpu: str, command: Sequence[str], packages: bool, on_crash: str) -> Isa:
+    def judged(cpu: str, command: Sequence[str], packages: Sequence[str], on_crash: str) -> Isa:
         try:
             got = _emulated(command, graph, tensors, folder, load_optimisation, packages)
         except BuildError as error:
             return Isa(cpu, on_crash, str(error))
         return compare(cpu, wanted, got, task)
 
-    x86, arm = shutil.which("qemu-x86_64"), shutil.which("qemu-aarch64")
-    arm_python = os.environ.get("TURNOUT_ARM64_PYTHON")
+    x86, arm = shutil.which("qemu-x86_64"), arm64.find()
     if platform.machine() != "x86_64":
         haswell = Isa(HASWELL, "skipped", f"this Python is for {platform.machine()}")
     elif x86 is None:
         haswell = Isa(HASWELL, "skipped", "no qemu-x86_64 here; install Debian's qemu-user")
     else:
+        # The bare interpreter runs under the emulator, so it is told where packages are.
         python = str(Path(sys.executable).resolve())
-        haswell = judged(HASWELL, [x86, "-cpu", "Haswell", python], True, "differs")
-    if arm is None or arm_python is None:
-        neoverse = Isa(
-            NEOVERSE, "skipped", "needs qemu-aarch64 10 and TURNOUT_ARM64_PYTHON, an aarch64 Python"
-        )
+        packages = [entry for entry in sys.path if entry]
+        haswell = judged(HASWELL, [x86, "-cpu", "Haswell", python], packages, "differs")
+    if arm is None:
+        neoverse = Isa(NEOVERSE, "skipped", NO_ARM)
     else:
         # A crash here is the emulator's more often than the graph's, so it does not fail the gate.
-        neoverse = judged(NEOVERSE, [arm, "-cpu", "neoverse-n1", arm_python], False, "skipped")
+        neoverse = judged(NEOVERSE, arm.command, [str(ROOT), str(arm.packages)], "skipped")
     return IsaParity((haswell, neoverse))
 
 
@@ -129,14 +126,12 @@ def _emulated(
     tensors: Sequence[Array],
     folder: Path,
     load_optimisation: str,
-    packages: bool,
+    packages: Sequence[str],
 ) -> Array:
-    """The graph's answers from `interpreter`; `packages`: it is this Python, so it shares its packages."""
+    """The graph's answers from `interpreter`, which finds its modules in the folders `packages`."""
     inputs = save_inputs(tensors, folder / "isa-inputs.npz")
     output = folder / "isa-output.npy"
-    # The bare interpreter runs under the emulator, so it is told where packages are.
-    path = [entry for entry in sys.path if entry] if packages else [str(ROOT)]
-    environment = {"PYTHONPATH": ":".join(path), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": ":".join(packages), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(  # noqa: S603  # an emulator found on PATH and our own module
         [*interpreter, "-m", isa_worker.__name__, str(graph.resolve()), str(inputs.resolve()),
          str(output.resolve()), load_optimisation],

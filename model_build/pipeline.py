@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
-from handlers.errors import BuildError
+from handlers.errors import BuildError, TurnoutError
 from model_build import data, fingerprint
 from model_build.cache import Cache
 from model_build.recipe import Recipe, Splits
@@ -77,8 +79,8 @@ def run(
 ) -> Mapping[str, Any]:
     """Runs what is not cached; returns each step's result by name.
 
-    Raises BuildError when a step cannot go on. Steps that have finished stay in the cache, and the
-    unfinished one keeps its checkpoints, so the next build goes on from there.
+    Raises BuildError when a step cannot go on, naming recipe, step and cause. Steps that have finished stay
+    in the cache, and the unfinished one keeps its checkpoints, so the next build goes on from there.
     """
     watch = watch or Unwatched()
     results: dict[str, Any] = {}
@@ -111,10 +113,25 @@ def _run_one(
         work = Work(recipe, splits, folder, lambda share, text: watch.progressed(name, share, text))
         result = item.step.function(work, *(results[need] for need in item.step.needs))
         return cache.keep(name, item.key, result, kind)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BuildError(
-            f"step {name}: no space left on the disk of {cache.folder}; free some and build again: "
-            "the finished steps are kept"
-        ) from error
+    except TurnoutError:
+        raise
+    except Exception as error:  # a recipe's code may fail with anything: the user is told where and why
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BuildError(
+                f"step {name}: no space left on the disk of {cache.folder}; free some and build again: "
+                "the finished steps are kept"
+            ) from error
+        log = cache.partial(name, item.key) / "error.txt"
+        log.write_text("".join(traceback.format_exception(error)))
+        raise BuildError(f"recipe {recipe.name}: step {name}: {cause(error)}; all of it: {log}") from error
+
+
+def cause(error: BaseException) -> str:
+    """The error's kind and first line, and the line outside any installed package that raised it."""
+    lines = [
+        f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename
+    ]
+    said = (str(error).strip().splitlines() or ["no words"])[0]
+    return f"{type(error).__name__}: {said}" + (f" ({lines[-1]})" if lines else "")

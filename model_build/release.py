@@ -122,6 +122,11 @@ def document(recipe: Recipe, parts: Parts, files: dict[str, Any]) -> dict[str, A
                 "temperature": calibration.gpu_temperature,
             },
         },
+        "networks": {
+            row.name: {"score": row.score, "parameters": row.parameters}
+            for row in evaluated.rows
+            if row.size_bytes is None
+        },
         "cascade": cascade_document(calibration),
         "profile": profile_document(parts),
         "samples": SAMPLES_FILE,

@@ -102,11 +102,13 @@ def _head(story: Story) -> str:
         if cascade
         else ""
     )
+    drop = parts.evaluated.drop
+    interval = f"{_points(-drop.high)} to {_points(-drop.low)} at 90 % confidence"
     return (
         f'<p class="kicker">turnout build report</p><h1>{recipe.name}</h1><p class="lede">The cpu variant is '
         f"{faster:.0f}× faster on one CPU thread and {smaller:.0f}× smaller than the large model, at "
         f"{_points(parts.evaluated.cpu - parts.evaluated.gpu)} of {recipe.metric.name} on unseen "
-        f"data.{promise}</p>"
+        f"data ({interval}).{promise}</p>"
     )
 
 

@@ -75,6 +75,49 @@ def listed(store: Path, model: str | None = None) -> list[Entry]:
     return entries
 
 
+def table(store: Path) -> str:
+    """The current release of every model as a Markdown table, as the README has it."""
+    lines = [
+        "| model | gpu variant | cpu variant | cpu file | one CPU thread, p50 | escalated | guarantee |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for home in _homes(store):
+        current = current_of(home)
+        if current is None:
+            continue
+        document = _document(home / current)
+        cpu, gpu, cascade = document["variants"]["cpu"], document["variants"]["gpu"], document["cascade"]
+        by_threads = document["profile"]["cpu"]["by_threads"]["1"]["1"]
+        asked = "–" if cascade is None else f"{cascade['escalation_share']:.1%}"
+        bound = (
+            "–"
+            if cascade is None
+            else f"at most {100 * cascade['epsilon']:g} points, {1 - cascade['delta']:.0%}"
+        )
+        lines.append(
+            f"| {document['model']} | {_metric(gpu['accuracy'])} | {_metric(cpu['accuracy'])} | "
+            f"{cpu['size_bytes'] / 1000:,.0f} kB, {cpu['precision']} | {by_threads['p50']:.3f} ms | "
+            f"{asked} | {bound} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def rewritten(page: str, content: str, mark: str = "releases") -> str:
+    """`page` with what stands between `<!-- mark -->` and `<!-- /mark -->` replaced by `content`.
+
+    Raises InvalidInput when the page has no such place.
+    """
+    head, begin, rest = page.partition(f"<!-- {mark} -->\n")
+    _old, end, tail = rest.partition(f"<!-- /{mark} -->")
+    if not begin or not end:
+        raise InvalidInput("--write", page[:40], f"a page with <!-- {mark} --> and <!-- /{mark} --> in it")
+    return f"{head}{begin}{content}{end}{tail}"
+
+
+def _metric(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
 def find(store: Path, name: str) -> Shelved:
     """The release whose id begins with `name`, or the current one of the model `name`; checked against its
     files.

@@ -18,16 +18,23 @@ from handlers.errors import BuildError
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def sha256_of(content: bytes) -> str:
+    """The sha256 of the bytes as they are, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One file: its path inside the data folder, its public address, the sha256 of its content.
 
-    The content of a `.gz` is what is inside, so that two ways to compress it are the same file.
+    The content of a `.gz` is what is inside, so that two ways to compress it are the same file. `digest`: how
+    the content is hashed, where the same data comes packed in several ways (an archive: its members).
     """
 
     path: str
     url: str
     sha256: str
+    digest: Callable[[bytes], str] = sha256_of
 
 
 def fetch_url(url: str) -> BinaryIO:
@@ -61,7 +68,7 @@ def read(
         file = places[-1]
         _download(source, file, fetch)
     content = _content(file)
-    found = hashlib.sha256(content).hexdigest()
+    found = source.digest(content)
     if found != source.sha256:
         raise BuildError(
             f"{file}: sha256 of its content is {found}, expected {source.sha256}: "

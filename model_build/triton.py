@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from handlers.errors import BuildError
 from handlers.serving.manifest import TensorSpec
+from model_build.build import Ready
+from model_build.export import MIN_INPUTS, Exported, export
+from model_build.recipe import example
+from model_build.trained import Trained, load
 
 TRITON_TYPES = {"BYTES": "TYPE_STRING"} | {
     name: f"TYPE_{name}" for name in ("BOOL", "UINT8", "INT8", "INT32", "INT64", "FP16", "FP32", "FP64")
@@ -103,6 +108,26 @@ def write_repository(
         shutil.rmtree(home)
         raise BuildError("triton: " + "; ".join(problems))
     return home
+
+
+def repository_of(ready: Ready, folder: Path, options: TritonOptions | None = None) -> tuple[Path, Exported]:
+    """The repository of a built model's teacher, exported to ONNX for it with the same proof of parity.
+
+    Raises BuildError when the model has not been built with this code, or no exporter agrees.
+    """
+    recipe = ready.recipe
+    item = next(item for item in ready.planned if item.step.name == "teacher")
+    if not item.cached:
+        raise BuildError(f"{recipe.name}: not built with this code yet; run: turnout build {recipe.name}")
+    teacher = load(recipe, ready.splits, ready.cache.load("teacher", item.key, Trained))
+    examples = example(ready.splits, 2 * MIN_INPUTS)
+    width = len(recipe.labels) or int(ready.splits.train.targets.shape[1])
+    specs = [TensorSpec(spec.name, spec.dtype, spec.shape) for spec in recipe.tensors]
+    output = TensorSpec(recipe.output_name, "FP32", (-1, width))
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / "model.onnx"
+        exported = export(teacher, examples, recipe.tensors, recipe.output_name, graph)
+        return write_repository(graph, recipe.name, specs, output, folder, options), exported
 
 
 def check(home: Path) -> list[str]:

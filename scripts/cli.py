@@ -13,7 +13,7 @@ from scripts import commands
 
 GROUPS = {
     "prices": "The dated price table: show, refresh.",
-    "release": "Releases: list, show, compare, push, deploy, rollback.",
+    "release": "Releases: list, show, compare, table, triton, push, deploy, rollback.",
 }
 
 

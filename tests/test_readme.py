@@ -50,3 +50,16 @@ def test_GivenTheDependencyTable_WhenCompared_ThenNothingThatIsInstalledIsMissin
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     installed = {re.split(r"[\[<>=]", name)[0] for name in project["dependencies"]}
     assert {name for name in installed if name not in README} == set()
+
+
+def test_GivenTheTableOfReleases_WhenCompared_ThenItIsWhatTheCommandWrites(tmp_path: Path) -> None:
+    from model_build import shelf
+
+    rows = README.partition("<!-- releases -->\n")[2].partition("<!-- /releases -->")[0].splitlines()
+    assert "\n".join(rows[:2]) + "\n" == shelf.table(tmp_path)
+    row = re.compile(
+        r"\| (\w+) \| \d+\.\d\d % \| \d+\.\d\d % \| [\d,]+ kB, (int8|fp32) \| \d+\.\d{3} ms \| "
+        r"\d+\.\d% \| at most [\d.]+ points, 95% \|"
+    )
+    named = [found[1] for line in rows[2:] if (found := row.fullmatch(line))]
+    assert named == ["digits", "mnist", "speech", "sst2"]

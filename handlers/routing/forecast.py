@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
 
-from .latency import BatchTable, Quantiles
+from .latency import Quantiles
+from .sharing import Shared, chunked, share
 from .snapshot import GpuCapacity, Latencies
 
 MAX_ROWS = 4096
@@ -23,7 +24,8 @@ class Forecast:
     `cpu` includes the hop and the cold starts where the router is a front, and the cold start of this
     sandbox where it is not; `cpu_billed_ms` is the mean time that the model's function is billed for.
     `cascade` is the CPU's time and the GPU's together. `gpu_chunk`: the most items to put into one call
-    to the endpoint, so that instances share a large batch where that is faster.
+    to the endpoint, so that instances share a large batch where that is faster. `shared`: a batch divided
+    between the two.
     """
 
     cpu: Quantiles
@@ -38,6 +40,7 @@ class Forecast:
     cascade: Quantiles | None
     cascade_ms: float
     gpu_chunk: int
+    shared: Shared | None = None
 
 
 def forecast(
@@ -64,9 +67,11 @@ def _forecast(
     else:
         cpu = latencies.cpu_cold.curve(items) if cold else warm
         billed_ms = cpu.mean_ms()
-    gpu, chunk = None, items
+    gpu, chunk, shared = None, items, None
     if latencies.gpu is not None:
         chunk, gpu = chunked(latencies.gpu, items, max(lanes, 1), attainment)
+        hop = latencies.hop if split else None
+        shared = share(latencies.cpu, hop, latencies.gpu, items, max(lanes, 1), attainment)
     cascade = None if gpu is None else cpu.plus(gpu)
     return Forecast(
         cpu=cpu,
@@ -81,22 +86,8 @@ def _forecast(
         cascade=cascade,
         cascade_ms=inf if cascade is None else cascade.at(attainment),
         gpu_chunk=chunk,
+        shared=shared,
     )
-
-
-def chunked(table: BatchTable, items: int, lanes: int, q: float) -> tuple[int, Quantiles]:
-    """Return the size of chunk in which `items` are soonest done by `lanes` in parallel, and how soon.
-
-    Whole, or in chunks of one of the table's sizes; each lane does its chunks one after the other.
-    """
-    whole = min(items, table.sizes[-1])
-    best, soonest = whole, table.curve(items)
-    for size in (*(size for size in table.sizes if size < whole), whole):
-        rounds = ceil(ceil(items / size) / lanes)
-        curve = table.curve(size).times(float(rounds))
-        if curve.at(q) < soonest.at(q):
-            best, soonest = size, curve
-    return best, soonest
 
 
 def batch_ms(gpu: GpuCapacity, items: float) -> float:

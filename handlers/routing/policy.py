@@ -1,8 +1,9 @@
 """The decision: the cheapest path that meets the objective, the cost ceiling and the confidence floor.
 
-Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU. The
-policy named in the snapshot picks one of them (`select`), and `decide` says how to carry it out. Arithmetic
-only: no I/O, no clock, no randomness beyond the number that the request carries.
+Three options are weighed (`weigh`): the CPU alone, the CPU with escalation below a threshold, the GPU; for
+a batch also both at once, each with a part of it. The policy named in the snapshot picks one of them
+(`select`), and `decide` says how to carry it out. Arithmetic only: no I/O, no clock, no randomness beyond the
+number that the request carries.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def gpu_within_ms(decision: Decision) -> float:
 
     A front has asked for the standby by then and would pay twice; a colocated function has the CPU's answer.
     """
-    if decision.standby_after_ms > 0.0:
+    if decision.standby_after_ms > 0.0 and not decision.gpu_items:
         return decision.standby_after_ms
     alone = decision.options[0] if decision.options else None
     return inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
@@ -58,7 +59,7 @@ def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -
     if request.path is None:
         return SELECTORS[snapshot.policy](options, request, snapshot)
     for option in options:
-        if option.path is request.path and not option.escalates:
+        if option.path is request.path and not option.escalates and not option.gpu_items:
             if SEVERITY[option.reason] < SEVERITY[Reason.BREAKER_OPEN] or option.path is Path.CPU:
                 return option, Reason.FORCED
             return options[0], option.reason
@@ -121,13 +122,18 @@ def _carried_out(
     standby_after = 0.0
     if on_gpu:
         standby = local.cpu_breaker.allows(now)
+        latest = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
         if snapshot.topology is Topology.SPLIT:
-            standby_after = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
+            standby_after = latest
+        elif chosen.gpu_items and row.shared is not None:
+            standby_after = min(row.shared.cpu_ms, latest)  # this CPU has its own part to do first
         after = row.gpu_p95_ms + queue
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
             cost_usd += HEDGE_TAIL * weighed.marginal_usd
     heavy = need.heavy or request.path is Path.GPU
+    escalates = chosen.escalates or (chosen.gpu_items > 0 and need.threshold is not None)
+    chunk = row.shared.chunk if chosen.gpu_items and row.shared is not None else row.gpu_chunk
     return Decision(
         chosen.path,
         reason,
@@ -135,7 +141,7 @@ def _carried_out(
         chosen.predicted_ms,
         cost_usd,
         request.latency_slo_ms,
-        need.threshold if chosen.escalates else None,
+        need.threshold if escalates else None,
         row.gpu_ms + queue,
         1.0 if heavy and not forced_cpu else below,
         degraded_reason,
@@ -143,10 +149,11 @@ def _carried_out(
         standby_after,
         heavy,
         hedge_after,
-        row.gpu_chunk,
+        chunk,
         True,
         None,
-        not on_gpu and _shadowed(request, snapshot),
+        not on_gpu and _shadowed(request, snapshot, options),
+        chosen.gpu_items,
     )
 
 
@@ -156,8 +163,10 @@ def _blocked(options: tuple[Option, ...]) -> Option | None:
     return min(better, key=lambda option: SEVERITY[option.reason], default=None)
 
 
-def _shadowed(request: Request, snapshot: Snapshot) -> bool:
-    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
+def _shadowed(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> bool:
     if snapshot.shadow_share <= 0.0 or request.draw >= 1.0 or request.quality is Quality.BEST:
         return False
+    if not any(o.path is Path.GPU and SEVERITY[o.reason] < SEVERITY[Reason.BREAKER_OPEN] for o in options):
+        return False  # there is nobody to ask
+    # The fraction of a multiple: independent of the use that the selectors make of the same draw.
     return (request.draw * 9973.0) % 1.0 < snapshot.shadow_share

@@ -52,7 +52,7 @@ def cpu_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple[Opt
 def gpu_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple[Option, Reason]:
     """The GPU whenever it can be called."""
     for option in options:
-        if option.path is Path.GPU and SEVERITY[option.reason] < _CALLABLE:
+        if option.path is Path.GPU and not option.gpu_items and SEVERITY[option.reason] < _CALLABLE:
             return option, Reason.STATIC_SHARE
     return least_bad(options)
 
@@ -74,8 +74,8 @@ def _late_p(option: Option) -> float:
     return option.p_meet if SEVERITY[option.reason] >= _LATE else 0.0
 
 
-def _cost(option: Option) -> tuple[float, float, str]:
-    return option.cost_usd, option.predicted_ms, option.path
+def _cost(option: Option) -> tuple[float, float, str, int]:
+    return option.cost_usd, option.predicted_ms, option.path, option.gpu_items
 
 
 def _worth_a_try(option: Option, best: Option) -> bool:

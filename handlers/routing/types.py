@@ -89,6 +89,7 @@ class Reason(StrEnum):
     CPU_TOO_SLOW = "cpu_too_slow"
     GPU_TOO_SLOW = "gpu_too_slow"
     CASCADE_TOO_SLOW = "cascade_too_slow"
+    SHARED_TOO_SLOW = "shared_too_slow"
     GPU_ABSENT = "gpu_absent"
     GPU_ASLEEP = "gpu_asleep"
     GPU_STARTING = "gpu_starting"
@@ -162,6 +163,7 @@ class Option:
     `escalates`: the CPU answers first and items below the threshold go on to the GPU. `predicted_ms` is the
     latency at the objective's percentile (for an option that escalates, of a request that does), `p_meet`
     the probability to meet the deadline, `cost_usd` and `confidence` (share of right answers) expectations.
+    `gpu_items`: a batch is shared, so many of its items on the GPU and the rest on the CPU; 0: it is not.
     """
 
     path: Path
@@ -172,6 +174,7 @@ class Option:
     confidence: float
     feasible: bool
     reason: Reason
+    gpu_items: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +186,9 @@ class Decision:
     that was not escalated is degraded, because of `degraded_reason`. On the GPU path `standby` says that a
     CPU answer must be ready: to be started `standby_after_ms` after the decision (0: at once), sent when the
     GPU fails or the deadline nears; it is degraded iff `standby_degrades`. `hedge_after_ms`: when a second
-    call to the GPU may be made. `chunk_items`: the most items to put into one call there. Not
-    `admitted`: refuse, `retry_after_s` says when to come back, `reason` if by load (503) or budget (429).
+    call to the GPU may be made. `chunk_items`: the most items to put into one call there. `gpu_items`: the
+    batch is shared, its first so many items on the GPU and the rest on the CPU meanwhile. Not `admitted`:
+    refuse, `retry_after_s` says when to come back, `reason` if by load (503) or budget (429).
     """
 
     path: Path
@@ -205,11 +209,13 @@ class Decision:
     admitted: bool = True
     retry_after_s: float | None = None
     shadow: bool = False
+    gpu_items: int = 0
 
     @property
     def taken(self) -> Option | None:
-        """The first option on the path that was chosen."""
+        """The option that was chosen."""
+        escalates = self.path is Path.CPU and self.escalate_below is not None
         for option in self.options:
-            if option.path is self.path:
+            if (option.path, option.escalates, option.gpu_items) == (self.path, escalates, self.gpu_items):
                 return option
         return None

@@ -8,6 +8,7 @@ front door's (all from `Economics`), t the mean time in s, s the share that esca
     split       cpu      d + 2r + t_cpu·(G + F)·p
                 gpu      d + r + t_gpu·F·p + m + late·(r + t_cpu·G·p)
     both        cascade  cpu + s·(t_gpu·W·p + m)
+                shared   d + r + max(t_cpu, t_gpu)·W·p + m, of each part; split: + r + t_cpu·G·p
 
 F is the front's memory, W that of the function which waits (G or F), `late` the share of GPU answers that
 come so late that the front has asked for the standby. m is the GPU at its marginal price: the data sent,
@@ -32,6 +33,7 @@ SEVERITY: dict[Reason, int] = {
     Reason.CPU_TOO_SLOW: 2,
     Reason.GPU_TOO_SLOW: 2,
     Reason.CASCADE_TOO_SLOW: 2,
+    Reason.SHARED_TOO_SLOW: 2,
     Reason.OVER_COST_CEILING: 3,
     Reason.BUDGET_LOW: 4,
     Reason.BREAKER_OPEN: 5,
@@ -170,8 +172,36 @@ def weigh(
         gpu_reason is Reason.FEASIBLE,
         gpu_reason,
     )
+    shared: tuple[Option, ...] = ()
+    if row.shared is not None and not need.heavy:
+        part, n = row.shared, request.items
+        shared_cost = base + part.mean_ms * (front_ms if split else model_ms) + marginal * part.gpu_items / n
+        if split:
+            shared_cost += economics.lambda_request + part.cpu_billed_ms * model_ms
+            shared_cost += late * (economics.lambda_request + cpu_call * part.gpu_items / n)
+        shared_ms, own = max(part.cpu_ms, part.gpu_ms + queue), n - part.gpu_items
+        right = snapshot.cpu_accuracy
+        if need.threshold is not None:  # and what the CPU's part is not sure of follows
+            shared_cost += (1.0 - (1.0 - need.share) ** own) * gpu_call
+            shared_ms += gpu_ms
+            right = need.confidence
+        reason = unavailable or (cpu_reason if cpu_reason is Reason.BREAKER_OPEN else None)
+        reason = reason or _objection(shared_cost, shared_ms, cap, ceiling, remaining, Reason.SHARED_TOO_SLOW)
+        escalation_ms = gpu_ms if need.threshold is not None else 0.0
+        option = Option(
+            Path.GPU,
+            False,
+            shared_ms,
+            part.share_within(remaining - escalation_ms, queue),
+            shared_cost,
+            (part.gpu_items * snapshot.gpu_accuracy + own * right) / n,
+            reason is Reason.FEASIBLE,
+            reason,
+            part.gpu_items,
+        )
+        shared = (option,)
     if need.threshold is None or row.cascade is None:
-        return Weighed((alone, on_gpu), queue, marginal)
+        return Weighed((alone, on_gpu, *shared), queue, marginal)
     if request.items == 1:
         cascade_cost = cpu_cost + need.share * gpu_call
     else:
@@ -190,7 +220,7 @@ def weigh(
         reason is Reason.FEASIBLE,
         reason,
     )
-    return Weighed((alone, cascade, on_gpu), queue, marginal)
+    return Weighed((alone, cascade, on_gpu, *shared), queue, marginal)
 
 
 def _objection(

@@ -75,6 +75,22 @@ class Answer(NamedTuple):
         confidence = self.scored.confidence
         return float(confidence[0] if len(confidence) == 1 else confidence.min())
 
+    def followed_by(self, rest: Answer) -> Answer:
+        """This answer to a batch's first items and another to the rest, as one."""
+        return Answer(
+            Scored(
+                np.concatenate([self.scored.values, rest.scored.values]),
+                np.concatenate([self.scored.confidence, rest.scored.confidence]),
+            ),
+            Path.GPU if Path.GPU in (self.path, rest.path) else Path.CPU,
+            (*self.calls, *rest.calls),
+            self.attempts + rest.attempts,
+            self.escalated_items + rest.escalated_items,
+            self.missed_items + rest.missed_items,
+            self.degraded or rest.degraded,
+            (*self.gpu_errors, *rest.gpu_errors),
+        )
+
     def ms_on(self, path: Path) -> float | None:
         """The time of the last call on a path."""
         return next((call.ms for call in reversed(self.calls) if call.path is path), None)

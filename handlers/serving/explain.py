@@ -24,7 +24,8 @@ def cost_usd(
     """What it cost: this function's time as measured, fees, and the rest as the decision priced it."""
     own = economics.lambda_usd(actual_ms, memory_mb)
     fees = economics.lambda_request + economics.front_door_request
-    chosen = next((o for o in decision.options if o.path is answer.path), None)
+    chosen = decision.taken if answer.path is decision.path else None
+    chosen = chosen or next((o for o in decision.options if o.path is answer.path), None)
     predicted_own = 0.0 if chosen is None else economics.lambda_usd(chosen.predicted_ms, memory_mb) + fees
     beyond = 0.0 if chosen is None else max(0.0, chosen.cost_usd - predicted_own)
     return own + fees + beyond
@@ -74,6 +75,8 @@ def response_parameters(handled: Handled) -> dict[str, Any]:
         "escalated_items": answer.escalated_items,
         "cold_start": handled.cold,
     }
+    if decision.gpu_items:
+        parameters["gpu_items"] = decision.gpu_items
     if answer.degraded is not None:
         parameters["degraded_reason"] = answer.degraded
     if answer.gpu_errors:
@@ -117,6 +120,7 @@ def _option(option: Option) -> dict[str, Any]:
     return {
         "path": str(option.path),
         "escalates": option.escalates,
+        "gpu_items": option.gpu_items,
         "predicted_ms": _finite(option.predicted_ms),
         "p_meet": _finite(option.p_meet),
         "cost_usd": _finite(option.cost_usd),

@@ -25,6 +25,16 @@ class Job(NamedTuple):
     arrived: float
     priority: str
 
+    def part(self, first: int, end: int) -> Job:
+        """The items from `first` up to `end`."""
+        return Job(
+            tuple(tensor._replace(array=tensor.array[first:end]) for tensor in self.wire),
+            tuple(array[first:end] for array in self.arrays),
+            end - first,
+            self.arrived,
+            self.priority,
+        )
+
 
 class Attempt(Protocol):
     """A CPU answer in the making."""

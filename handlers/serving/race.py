@@ -8,6 +8,7 @@ does, the CPU answer goes out `STANDBY_MARGIN_MS` before the deadline.
 from __future__ import annotations
 
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     """The answer to `job`. Raises Overloaded only when neither path gives one."""
+    if decision.gpu_items and paths.gpu is not None:
+        return _shared(job, decision, paths)
     if decision.path is Path.GPU and paths.gpu is not None:
         return _asked_again(job, decision, paths, GpuRace(job, decision, paths).run())
     started = paths.clock()
@@ -47,6 +50,15 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
         return _escalated(job, decision, paths, answer, rows)
     reason = str(decision.degraded_reason or "below_confidence")
     return answer._replace(degraded=reason, missed_items=len(rows))
+
+
+def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
+    """A batch's first items on the GPU, the rest on the CPU at the same time."""
+    at = decision.gpu_items
+    own = replace(decision, path=Path.CPU, gpu_items=0)
+    rest = paths.pool.submit(run, job.part(at, job.items), own, paths)
+    first = run(job.part(0, at), replace(decision, gpu_items=0), paths)
+    return first.followed_by(rest.result())
 
 
 def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
@@ -32,11 +33,6 @@ LABELS = tuple(str(digit) for digit in range(10))
 RATE_HZ, SECONDS = 8000, 1.0
 WINDOW, HOP, MELS = 256, 128, 40
 TEST_BELOW = 5
-SOURCE = Source(
-    "fsdd/fsdd.tar.gz",
-    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz",
-    "6f125a1d4a7a87909d3c172f936a5571d68ae650ddf664b2cddcf22803668417",
-)
 _NAME = re.compile(r"recordings/(\d)_(\w+)_(\d+)\.wav$")
 
 
@@ -50,8 +46,24 @@ def recordings(archive: bytes) -> list[tuple[int, str, int, bytes]]:
                 if (name := _NAME.search(member.name)) and (file := tar.extractfile(member))
             ]
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise BuildError(f"{SOURCE.path}: not a whole tar.gz ({error})") from error
+        raise BuildError(f"fsdd: not a whole tar.gz ({error})") from error
     return sorted(found)
+
+
+def digest(archive: bytes) -> str:
+    """The sha256 of the recordings' names and contents, however they are packed."""
+    total = hashlib.sha256()
+    for digit, speaker, index, wav in recordings(archive):
+        total.update(f"{digit}_{speaker}_{index}.wav {sources.sha256_of(wav)}\n".encode())
+    return total.hexdigest()
+
+
+SOURCE = Source(
+    "fsdd/fsdd.tar.gz",
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/26eb9aa.tar.gz",
+    "89d0a49c5ea747e866b98fa25fe45867befdea538c4581496d2a0fa9b03c876b",
+    digest,
+)
 
 
 def data() -> Splits:

@@ -2,8 +2,8 @@
 
 `decide()` is measured with a full snapshot: a cascade with its curve, learned latencies, breakers, budgets,
 and a request that differs each time. LiteLLM's Router picks between two deployments in an environment of its
-own (`LITELLM_PYTHON`: a Python that has `litellm`); it neither predicts nor prices. Both by the CPU time of
-the deciding thread, so that another program on the machine does not count. llm-d's published figure for its
+own (`peers_python` makes it, on first use); it neither predicts nor prices. Both by the CPU time of the
+deciding thread, so that another program on the machine does not count. llm-d's published figure for its
 scheduler's decision, 12 ms, is quoted, not measured.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +35,7 @@ from handlers.routing.types import (
 )
 
 LLM_D_PUBLISHED_US = 12_000.0
+PEERS = ("litellm==1.106.0",)
 PROFILE: dict[str, Any] = {
     "name": "bench",
     "cpu": {
@@ -132,16 +134,25 @@ def litellm_us(python: str, calls: int = 3_000) -> dict[str, dict[str, float]]:
     return found
 
 
+def peers_python() -> str:
+    """The Python of the peers' own environment. Raises BuildError when they cannot be installed."""
+    from model_build.tool_environment import python_with
+
+    return str(python_with("router", PEERS))
+
+
 def report(python: str | None, measure: Callable[[], dict[str, float]] = decide_us) -> dict[str, Any]:
-    """Everything in one run: ours, the peer's where `python` has it, and the ratios of its p50 to ours."""
+    """Everything in one run: ours, the peer's where `python` has it, and its times as multiples of ours."""
     ours = measure()
     document: dict[str, Any] = {"decide_us": ours, "llm_d_published_us": LLM_D_PUBLISHED_US}
     if python:
         peers = litellm_us(python)
         document["litellm_us"] = peers
-        document["litellm_ratio"] = {name: times["p50"] / ours["p50"] for name, times in peers.items()}
+        document["litellm_ratio"] = {
+            name: {level: times[level] / ours[level] for level in times} for name, times in peers.items()
+        }
     return document
 
 
 if __name__ == "__main__":
-    print(json.dumps(report(os.environ.get("LITELLM_PYTHON")), indent=2))
+    print(json.dumps(report(peers_python() if "--peers" in sys.argv else None), indent=2))

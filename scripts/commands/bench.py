@@ -26,21 +26,23 @@ app = typer.Typer()
 def bench(
     model: Annotated[str, typer.Argument(help="the model whose function is measured")] = "digits",
     cold_starts: Annotated[int, typer.Option(min=3, help="cold starts of each side")] = 9,
-    litellm_python: Annotated[
-        str | None, typer.Option(envvar="LITELLM_PYTHON", help="a Python that has litellm, to compare with")
-    ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="install LiteLLM into .turnout/ and measure its router beside ours"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")] = False,
 ) -> None:
     """Measure decide(), a warm request and a cold start; a laptop cloud is started for it if none runs."""
-    from scripts.bench.router import report
+    from scripts.bench.router import peers_python, report
     from scripts.local.supervisor import Supervisor
 
     places = find_places()
     supervisor = Supervisor(places, say)
+    python = peers_python() if peers else None
     started = start(supervisor)
     try:
         say("deciding")
-        found = {**report(litellm_python), **hosted(places, model, cold_starts), "machine": machine()}
+        found = {**report(python), **hosted(places, model, cold_starts), "machine": machine()}
     finally:
         if started:
             supervisor.down()

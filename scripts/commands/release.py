@@ -1,4 +1,4 @@
-"""`turnout release list | show | compare`: what has been built, and what changed between two builds."""
+"""`turnout release list | show | compare | table | triton`: what is built, and how two differ."""
 
 from __future__ import annotations
 
@@ -114,3 +114,47 @@ def compare(
     for change in changes:
         table.add_row(change.what, text(change.first), text(change.second), change.words)
     Console().print(table)
+
+
+@app.command()
+def table(
+    write: Annotated[
+        Path | None, typer.Option("--write", help="a Markdown file: replace the table between its marks")
+    ] = None,
+) -> None:
+    """The current release of every model as the Markdown table that the README has."""
+    from model_build.shelf import rewritten
+    from model_build.shelf import table as rows
+
+    content = rows(_store())
+    if write is None:
+        typer.echo(content, nl=False)
+        return
+    page = rewritten(write.read_text(encoding="utf-8"), content)
+    part = write.with_name(write.name + ".part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(write)
+
+
+@app.command()
+def triton(
+    model: Annotated[
+        str, typer.Argument(help="a model that has been built, a recipe's name, or its .py file")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="the repository's folder")] = Path("triton"),
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=1024)] = 32,
+    precision: Annotated[str, typer.Option("--precision", help="of TensorRT: FP32, FP16 or BF16")] = "FP16",
+) -> None:
+    """Write a Triton repository of MODEL's large network: ONNX back end, TensorRT, dynamic batching."""
+    from model_build import build
+    from model_build.recipes import find as find_recipe
+    from model_build.triton import TritonOptions, repository_of
+    from scripts.commands.build import recipe_of
+
+    ready = build.prepare(find_recipe(recipe_of(model)))
+    options = TritonOptions(max_batch=max_batch, precision=precision)
+    home, exported = repository_of(ready, out, options)
+    typer.echo(
+        f"{home}: ONNX by {exported.exporter}, {exported.parity.max_rel:.1e} from PyTorch; start it with: "
+        f"tritonserver --model-repository {out}"
+    )

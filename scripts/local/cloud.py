@@ -1,6 +1,6 @@
 """The laptop cloud's second process: hosts what moto says is deployed, functions, API, endpoints, schedules.
 
-    python -m scripts.local.cloud --root . --region us-east-1 [--max-sandboxes 8] [--control-every-s 60]
+    python -m scripts.local.cloud --root . --region us-east-1 [--max-sandboxes 10] [--control-every-s 60]
 
 `GET /turnout/status` on the runtime port tells what runs. SIGTERM or SIGINT ends it and all it started.
 """
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import time
 import urllib.request
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from scripts.local import release_upload
 from scripts.local.data_plane import DataPlane
 from scripts.local.deployed import Variant, read
 from scripts.local.endpoint_host import EndpointHost
+from scripts.local.endpoint_metrics import NAMESPACE, data
 from scripts.local.function_host import FunctionHost
 from scripts.local.gateway import Gateway
 from scripts.local.gpu_process import GpuProcess
@@ -51,6 +53,7 @@ class Cloud:
         self.scheduler = Scheduler(self.functions, control_every_s)
         self.gateway = Gateway(self.functions, places.releases)
         self.data_plane = DataPlane(self.functions, self.endpoints, places.aws_url)
+        self.cloudwatch = self.session.client("cloudwatch")
         self._logs = logs
 
     def launch(self, variant: Variant) -> GpuProcess:
@@ -75,9 +78,19 @@ class Cloud:
                 self.functions.update(deployed)
                 self.scheduler.follow(deployed.schedules)
                 await self.endpoints.follow(list(deployed.variants))
+                await asyncio.to_thread(self.put_metrics)
             except (BotoCoreError, ClientError, OSError) as error:
                 log.warning("could not read AWS: %s", error)
             await asyncio.sleep(FOLLOW_EVERY_S)
+
+    def put_metrics(self) -> None:
+        """Puts the endpoints' finished minutes into CloudWatch, as SageMaker does."""
+        now = time.time()
+        for fleet in list(self.endpoints.fleets.values()):
+            for minute, seen in fleet.metrics.take(now):
+                self.cloudwatch.put_metric_data(
+                    Namespace=NAMESPACE, MetricData=data(fleet.variant, minute, seen)
+                )
 
     async def status(self, _request: web.Request) -> web.Response:
         body = {
@@ -126,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts.local.cloud")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--region", required=True)
-    parser.add_argument("--max-sandboxes", type=int, default=8)
+    parser.add_argument("--max-sandboxes", type=int, default=10)
     parser.add_argument("--control-every-s", type=float, default=None)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

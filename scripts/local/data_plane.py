@@ -13,14 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping
 import aiohttp
 from aiohttp import web
 
+from scripts.local.deployed import Function
 from scripts.local.endpoint_host import EndpointHost
-from scripts.local.function_host import FunctionHost, UnknownFunction
+from scripts.local.function_host import FunctionHost, Throttled, UnknownFunction
 from scripts.local.payload import MAX_INVOKE_BYTES
+from scripts.local.sandbox import Invocation
 
 log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_ASYNC_BYTES = 1024 * 1024
 ASYNC_RETRY_DELAYS_S = (60.0, 120.0)
+THROTTLED_RETRY_S = 1.0
 
 
 class DataPlane:
@@ -71,7 +74,15 @@ class DataPlane:
             self._events.add(task)
             task.add_done_callback(self._events.discard)
             return web.Response(status=202)
-        function, outcome = await self._functions.invoke(name, qualifier, event)
+        try:
+            function, outcome = await self._functions.invoke(name, qualifier, event)
+        except Throttled:
+            body = {
+                "Reason": "ConcurrentInvocationLimitExceeded",
+                "Type": "User",
+                "message": "Rate Exceeded.",
+            }
+            return aws_error(429, "TooManyRequestsException", body)
         headers = {"X-Amz-Executed-Version": function.version}
         if outcome.error:
             headers["X-Amz-Function-Error"] = outcome.error
@@ -80,7 +91,7 @@ class DataPlane:
     async def _run_event(self, name: str, qualifier: str, event: bytes) -> None:
         for delay_s in (*ASYNC_RETRY_DELAYS_S, None):
             try:
-                _, outcome = await self._functions.invoke(name, qualifier, event)
+                _, outcome = await self._admitted(name, qualifier, event)
             except UnknownFunction:
                 log.warning("event for %s:%s dropped: the function is gone", name, qualifier)
                 return
@@ -90,6 +101,14 @@ class DataPlane:
             if delay_s is None:
                 return
             await asyncio.sleep(delay_s)
+
+    async def _admitted(self, name: str, qualifier: str, event: bytes) -> tuple[Function, Invocation]:
+        """Lambda keeps events that it throttles in its queue (for six hours) and tries again."""
+        while True:
+            try:
+                return await self._functions.invoke(name, qualifier, event)
+            except Throttled:
+                await asyncio.sleep(THROTTLED_RETRY_S)
 
     async def invoke_endpoint(self, request: web.Request) -> web.Response:
         """SageMaker InvokeEndpoint."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from scripts.local.deployed import Variant
+from scripts.local.endpoint_metrics import Minutes
 from scripts.local.gpu_process import GpuProcess
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,14 @@ class Fleet:
         self.invocations = 0
         self.no_capacity = 0
         self.instance_s = 0.0
+        self.metrics = Minutes()
         self._counted_s = time.monotonic()
 
     def count_time(self) -> None:
         """Adds what has been rented since the last call: starting instances are paid for too."""
+        if self.ready:
+            in_flight = sum(process.outstanding for process in self.ready)
+            self.metrics.at(time.time()).concurrent.append(in_flight / len(self.ready))
         now = time.monotonic()
         self.instance_s += len(self.processes) * (now - self._counted_s)
         self._counted_s = now
@@ -124,8 +129,11 @@ class EndpointHost:
             )
         fleet = fleets[0]
         fleet.invocations += 1
+        minute = fleet.metrics.at(time.time())
+        minute.invocations += 1
         if not fleet.ready:
             fleet.no_capacity += 1
+            minute.no_capacity += 1
             what = "Inference Component" if fleet.variant.component else "Variant"
             return error(
                 400,
@@ -135,7 +143,11 @@ class EndpointHost:
                 "UpdateInferenceComponentRuntimeConfig API.",
             )
         process = min(fleet.ready, key=lambda candidate: candidate.outstanding)
-        return await self._ask(process, headers, body)
+        began = time.perf_counter()
+        answer = await self._ask(process, headers, body)
+        if answer.status == 200:
+            minute.model_us.append((time.perf_counter() - began) * 1e6)
+        return answer
 
     async def _ask(self, process: GpuProcess, headers: Mapping[str, str], body: bytes) -> EndpointAnswer:
         process.outstanding += 1

@@ -1,8 +1,8 @@
 """Hosts functions as Lambda does: a pool of sandboxes a version, grown by load, shrunk by idleness.
 
 A call takes an idle sandbox, the most recently used first. When none is idle one more starts, and the call
-goes to whichever sandbox comes free first, new or old. Above `max_sandboxes` calls wait: Lambda would go on
-to a thousand, a laptop cannot.
+goes to whichever sandbox comes free first, new or old. With `max_sandboxes` calls at once a further one is
+refused, as Lambda refuses it at the account's concurrency: a thousand, but ten in a new account.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class UnknownFunction(Exception):
     """Raised when nothing is deployed under the name and qualifier."""
 
 
+class Throttled(Exception):
+    """Raised when a function has as many calls at once as it may: Lambda's 429."""
+
+
 class Pool:
     """The sandboxes of one version of a function."""
 
@@ -40,7 +44,7 @@ class Pool:
         self.function = function
         self.max_sandboxes = max_sandboxes
         self.idle: list[Sandbox] = []
-        self.size = 0
+        self.size = self.in_flight = 0
         self.cold_starts_ms: deque[float] = deque(maxlen=1000)
         self._make = make
         self._waiters: deque[asyncio.Future[Sandbox]] = deque()
@@ -49,7 +53,19 @@ class Pool:
         self._closed = False
 
     async def invoke(self, event: bytes, request_id: str) -> Invocation:
-        """One call; the error document of a failed init is the answer of the call that needed the sandbox."""
+        """One call; the error document of a failed init is the answer of the call that needed the sandbox.
+
+        Raises Throttled.
+        """
+        if self.in_flight >= self.max_sandboxes:
+            raise Throttled(f"{self.function.name} has {self.in_flight} calls at once")
+        self.in_flight += 1
+        try:
+            return await self._invoke(event, request_id)
+        finally:
+            self.in_flight -= 1
+
+    async def _invoke(self, event: bytes, request_id: str) -> Invocation:
         sandbox = self._take_idle()
         cold = sandbox is None
         if sandbox is None:
@@ -177,7 +193,7 @@ class FunctionHost:
             pool.reap(time.monotonic())
 
     async def invoke(self, name: str, qualifier: str, event: bytes) -> tuple[Function, Invocation]:
-        """One synchronous call. Raises UnknownFunction."""
+        """One synchronous call. Raises UnknownFunction, Throttled."""
         function = self.deployed.resolve(name, qualifier, random.random())  # noqa: S311  # a traffic split
         if function is None:
             raise UnknownFunction(f"{name}:{qualifier}")

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from handlers.errors import PointerMissing
 from scripts.local import payload
-from scripts.local.function_host import FunctionHost, UnknownFunction
+from scripts.local.function_host import FunctionHost, Throttled, UnknownFunction
 from scripts.local.payload import HttpRequest, HttpResponse
 from scripts.local.release_upload import current
 
@@ -95,7 +95,7 @@ class Gateway:
         try:
             async with asyncio.timeout(payload.INTEGRATION_TIMEOUT_S):
                 _, outcome = await self._functions.invoke(name, qualifier, event)
-        except TimeoutError:
+        except (TimeoutError, Throttled):
             return payload.message(503, "Service Unavailable")
         except UnknownFunction:
             return payload.message(500, "Internal Server Error")

@@ -6,11 +6,13 @@ Each correction says what moto does and what AWS does. They are applied once, be
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import botocore.session
 from moto.awslambda.models import LambdaFunction, LambdaVersion, Permission, lambda_backends
 from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
+from moto.cloudwatch.models import Statistics
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig, Model, SageMakerModelBackend
@@ -32,6 +34,7 @@ def correct_all(endpoint_url: str) -> None:
     keep_all_function_properties()
     serve_function_code(endpoint_url)
     take_parameter_tags_as_map()
+    answer_percentiles()
     correct_stacks()
 
 
@@ -155,3 +158,16 @@ def take_parameter_tags_as_map() -> None:
         return made
 
     replace(Parameter, "create_from_cloudformation_json", classmethod(create))
+
+
+def answer_percentiles() -> None:
+    """moto's metrics know Sum, Average, Minimum, Maximum and SampleCount; AWS's percentiles (p99) too."""
+    original = Statistics.get_statistics_for_type
+
+    def statistic(self: Statistics, stat: str) -> Any:
+        if not re.fullmatch(r"p\d{1,2}(\.\d+)?", stat):
+            return original(self, stat)
+        ordered = sorted(self.metric_single_values_list)
+        return ordered[min(int(float(stat[1:]) / 100.0 * len(ordered)), len(ordered) - 1)]
+
+    replace(Statistics, "get_statistics_for_type", statistic)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 
 from scripts.local.deployed import Schedule
-from scripts.local.function_host import FunctionHost, UnknownFunction
+from scripts.local.function_host import FunctionHost, Throttled, UnknownFunction
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ class Scheduler:
                 )
             except UnknownFunction:
                 log.warning("%s calls %s, which is not there", schedule.name, schedule.function)
+                continue
+            except Throttled:
+                log.warning("%s: %s is still busy", schedule.name, schedule.function)
                 continue
             self.runs += 1
             if outcome.error:

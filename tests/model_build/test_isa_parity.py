@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from model_build import arm64
 from model_build.export import export_torchscript
-from model_build.isa_parity import check, compare
+from model_build.isa_parity import NO_ARM, check, compare
 from model_build.quantise import Scheme, quantise
 from model_build.recipe import TensorSpec
 
@@ -47,6 +48,25 @@ def test_values_of_a_regression_are_compared_relatively() -> None:
     values = np.array([[10.0], [20.0]], np.float32)
     assert compare("cpu", values, values * 1.001, "regression").status == "same"
     assert compare("cpu", values, values * 1.1, "regression").status == "differs"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(arm64.find() is None, reason=NO_ARM)
+def test_the_very_file_answers_the_same_on_an_emulated_arm64(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 4)).eval()
+    images = np.random.default_rng(0).normal(size=(16, 1, 8, 8)).astype(np.float32)
+    graph = tmp_path / "model.onnx"
+    spec = [TensorSpec("image", "FP32", (-1, 1, 8, 8))]
+    export_torchscript(network, (torch.from_numpy(images),), spec, "logits", graph)
+    scheme = Scheme("int8", "", static=frozenset({"Conv", "Gemm"}))
+    int8 = quantise(graph, scheme, [images], tmp_path / "int8.onnx").path
+    _haswell, neoverse = check(int8, [images], "classification", tmp_path, "all").results
+    assert (neoverse.status, neoverse.inputs) == ("same", 16), neoverse.detail
+
+
+def test_without_an_emulated_arm64_there_is_none(tmp_path: Path) -> None:
+    assert arm64.find(tmp_path) is None
 
 
 class Wide(nn.Module):

@@ -3,6 +3,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from handlers.errors import BuildError
 from model_build import data, pipeline
@@ -42,6 +43,11 @@ def full(work: Work, made: Made) -> Made:
 def broken(work: Work, made: Made) -> Made:
     (work.folder / "half.txt").write_text("half")
     raise BuildError("it does not go on")
+
+
+def misshapen(work: Work, made: Made) -> Made:
+    torch.zeros(2, 3) @ torch.zeros(2, 3)
+    return made
 
 
 STEP_FIRST = Step("first", first, reads=("seed",))
@@ -197,3 +203,18 @@ def test_GivenFieldsThatAStepDoesNotDeclare_WhenItRuns_ThenItDoesNotReadThem(
     work = Work(replace(quick, **poisoned), splits, tmp_path)  # type: ignore[arg-type]  # poison, on purpose
     step.function(work, *(before[need] for need in step.needs))
     assert PRUNE in TRAINING
+
+
+def test_GivenANetworkThatFailsInAStep_WhenRun_ThenRecipeStepCauseAndPlaceAreNamed(
+    tiny: Recipe, tmp_path: Path
+) -> None:
+    cache, splits = Cache(tmp_path), data.load(tiny)
+    steps = (STEP_FIRST, Step("broken", misshapen, needs=("first",)))
+    with pytest.raises(BuildError) as caught:
+        pipeline.run(tiny, splits, pipeline.plan(tiny, splits, steps, cache), cache)
+    said = str(caught.value)
+    assert "recipe tiny: step broken: RuntimeError: mat1 and mat2 shapes cannot be multiplied" in said
+    assert "test_pipeline.py, line" in said
+    log = Path(said.partition("all of it: ")[2])
+    assert "Traceback" in log.read_text()
+    assert cache.has("first", pipeline.plan(tiny, splits, steps, cache)[0].key)

@@ -16,10 +16,21 @@ from torch import nn
 
 from handlers.errors import BuildError, InvalidInput, ReleaseTampered
 from handlers.serving import manifest as manifests
-from model_build import pipeline, release, shelf
+from model_build import build, pipeline, release, shelf, triton
 from model_build.cache import Cache
 from model_build.metric import R2
-from model_build.recipe import Gates, Guarantee, Recipe, Sample, Split, Splits, TensorSpec, Training
+from model_build.recipe import (
+    Distillation,
+    Gates,
+    Guarantee,
+    Pruning,
+    Recipe,
+    Sample,
+    Split,
+    Splits,
+    TensorSpec,
+    Training,
+)
 from model_build.session import outputs_of
 from model_build.steps import STEPS
 
@@ -78,7 +89,8 @@ CLASSIFICATION = Recipe(
 )  # fmt: skip
 REGRESSION = replace(
     CLASSIFICATION, name="sums", task="regression", labels=(), metric=R2, data=regression_data,
-    teacher=regressor, student=regressor,
+    teacher=regressor, student=regressor, distillation=Distillation(weight=0.5),
+    pruning=Pruning(ratios=(0.5,), training=TRAINING),
 )  # fmt: skip
 
 
@@ -189,6 +201,36 @@ def test_the_shelf_lists_finds_and_compares(store: Path) -> None:
     assert {change.words for change in changes} == {"same"}
     with pytest.raises(InvalidInput, match="a release of points"):
         shelf.compared(points, shelf.find(store, "sums"))
+
+
+def test_the_table_of_current_releases_goes_between_a_pages_marks(store: Path) -> None:
+    table = shelf.table(store)
+    head, rule, points, sums = table.splitlines()
+    assert head.count("|") == rule.count("|") == points.count("|") == sums.count("|")
+    assert points.startswith("| points | ")
+    assert points.endswith("| at most 5 points, 95% |")
+    assert sums.endswith("| – | – |")
+    page = "before\n<!-- releases -->\nold\n<!-- /releases -->\nafter\n"
+    once = shelf.rewritten(page, table)
+    assert once == f"before\n<!-- releases -->\n{table}<!-- /releases -->\nafter\n"
+    assert shelf.rewritten(once, table) == once
+    with pytest.raises(InvalidInput, match="<!-- releases -->"):
+        shelf.rewritten("nothing here", table)
+
+
+@pytest.mark.parametrize("model", ["points", "sums"])
+def test_a_built_model_has_a_sound_triton_repository(built, model: str, tmp_path: Path) -> None:
+    recipe, _results, cache = built[model]
+    data = recipe.data()
+    ready = build.Ready(recipe, data, pipeline.plan(recipe, data, STEPS, cache), cache)
+    home, exported = triton.repository_of(ready, tmp_path)
+    assert triton.check(home) == []
+    assert exported.parity.max_rel < 1e-4
+    assert f'name: "{recipe.output_name}"' in (home / "config.pbtxt").read_text()
+    empty = build.Ready(recipe, data, pipeline.plan(recipe, data, STEPS, Cache(tmp_path / "none")), cache)
+    with pytest.raises(BuildError, match=f"run: turnout build {model}"):
+        triton.repository_of(empty, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", ["nothing", "zz"])

@@ -16,9 +16,16 @@ from .builders import request, snapshot
 
 
 def test_a_shadow_share_marks_that_share_of_the_cpus_answers() -> None:
-    made = snapshot(knobs=Knobs.parse({"shadow_share": 0.2, "explore_share": 0.0}), gpu_ready=0)
+    made = snapshot(
+        knobs=Knobs.parse({"shadow_share": 0.2, "explore_share": 0.0}), gpu_ready=1, policy="cpu_only"
+    )
     shadows = [decide(request(draw=i / 5_000.0), made, Local(), 0.0).shadow for i in range(5_000)]
     assert sum(shadows) / 5_000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_nobody_is_shadowed_while_the_endpoint_sleeps() -> None:
+    made = snapshot(knobs=Knobs.parse({"shadow_share": 1.0}), gpu_ready=0)
+    assert not any(decide(request(draw=i / 500.0), made, Local(), 0.0).shadow for i in range(500))
 
 
 def test_a_static_share_goes_to_the_gpu() -> None:

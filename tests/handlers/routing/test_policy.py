@@ -233,3 +233,27 @@ def test_numbers_that_make_no_sense_are_rejected(field: str, value: float) -> No
     with pytest.raises(InvalidInput) as refused:
         request(**{field: value})
     assert refused.value.field == field
+
+
+def test_a_batch_is_shared_where_that_is_cheaper_and_sent_whole_where_that_is() -> None:
+    # The seventeenth item costs the GPU one more batch, and the CPU less time than it waits anyway.
+    made = decide(request(items=17, latency_slo_ms=5_000.0), snapshot(gpu_ready=1), Local(), 0.0)
+    assert (made.path, made.gpu_items, made.reason) == (Path.GPU, 16, Reason.CHEAPEST_FEASIBLE)
+    assert made.taken is not None
+    assert made.taken.cost_usd == min(option.cost_usd for option in made.options if option.feasible)
+    whole = decide(request(items=8, latency_slo_ms=5_000.0), snapshot(gpu_ready=1), Local(), 0.0)
+    assert (whole.path, whole.gpu_items) == (Path.GPU, 0)
+    one = decide(request(), snapshot(gpu_ready=1), Local(), 0.0)
+    assert not any(option.gpu_items for option in one.options)
+
+
+def test_a_front_sends_the_batch_whole_because_its_wait_is_cheap_unless_time_is_short() -> None:
+    front = snapshot(gpu_ready=1, topology=Topology.SPLIT)
+    assert decide(request(items=17, latency_slo_ms=29_000.0), front, Local(), 0.0).gpu_items == 0
+    assert decide(request(items=17, latency_slo_ms=500.0), front, Local(), 0.0).gpu_items == 16
+
+
+def test_a_forced_path_and_the_best_quality_are_not_shared() -> None:
+    made = snapshot(gpu_ready=1)
+    assert decide(request(items=17, path=Path.GPU), made, Local(), 0.0).gpu_items == 0
+    assert decide(request(items=17, quality=Quality.BEST), made, Local(), 0.0).gpu_items == 0

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 
 from handlers.routing.breaker import CLOSED, Breaker
 from handlers.routing.budget import BudgetView
+from handlers.routing.forecast import forecast
 from handlers.routing.policy import decide
 from handlers.routing.select import SELECTORS, turnout
 from handlers.routing.types import (
@@ -19,6 +20,7 @@ from handlers.routing.types import (
     Economics,
     Local,
     OnMiss,
+    Option,
     Path,
     Priority,
     Profile,
@@ -112,12 +114,10 @@ locals_ = st.builds(
 )
 
 
-def _taken(decision: Decision) -> Any:
-    return next(
-        option
-        for option in decision.options
-        if option.path is decision.path and option.escalates == (decision.escalate_below is not None)
-    )
+def _taken(decision: Decision) -> Option:
+    taken = decision.taken
+    assert taken is not None
+    return taken
 
 
 @given(requests, snapshots(), locals_)
@@ -192,6 +192,22 @@ def test_every_policy_answers_everything_that_is_admitted(
         if decision.degraded_below is not None and decision.path is Path.CPU:
             assert decision.escalate_below is not None or decision.degraded_reason is not None
         assert 1 <= decision.chunk_items <= request.items
+
+
+@given(requests, snapshots(), locals_)
+def test_a_shared_batch_has_two_parts_and_waits_for_the_longer(
+    request: Request, snapshot: Snapshot, local: Local
+) -> None:
+    options = decide(request, snapshot, local, 0.0).options
+    for shared in (option for option in options if option.gpu_items):
+        assert 0 < shared.gpu_items < request.items
+        row = forecast(
+            snapshot.latencies, request.items, request.attainment, local.cold,
+            snapshot.topology is Topology.SPLIT, snapshot.gpu.ready if snapshot.gpu else 1,
+        )  # fmt: skip
+        assert row.shared is not None
+        own, theirs = row.shared.cpu.mean_ms(), row.shared.gpu.mean_ms()
+        assert max(own, theirs) * (1.0 - 1e-9) <= row.shared.mean_ms <= (own + theirs) * (1.0 + 1e-9)
 
 
 @given(requests, snapshots(), locals_)

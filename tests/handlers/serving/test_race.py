@@ -198,3 +198,46 @@ def test_GIVEN_both_paths_failing_WHEN_run_THEN_overloaded(pool: Any) -> None:
         run(decision(Path.GPU, standby_degrades=True), Cpu(fail), Gpu(fail), pool)
     with pytest.raises(Overloaded, match="gives no answer"):
         run(decision(Path.CPU), Cpu(fail), None, pool)
+
+
+def test_GIVEN_a_shared_batch_WHEN_both_parts_are_there_THEN_they_are_one_in_order(pool: Any) -> None:
+    arrays = (np.arange(5, dtype=np.float32)[:, None],)
+    seen: list[list[float]] = []
+
+    class Own(Cpu):
+        def attempt(self, job: Job, timeout_s: float) -> Attempt:
+            seen.append(job.arrays[0][:, 0].tolist())
+            return Attempt(
+                lambda: Scored(np.float32([[1.0, 0.0]] * job.items), np.float32([0.9] * job.items))
+            )
+
+    gpu = Gpu(ones)
+    made = decision(Path.GPU, gpu_items=3, standby_after_ms=200.0)
+    job = Job((), arrays, 5, time.monotonic(), "normal")
+    paths = Paths(Own(lambda: CPU), gpu, pool, time.monotonic, lambda: False, "classification", 1.0)
+
+    answer = race.run(job, made, paths)
+
+    assert answer.scored.values.argmax(axis=1).tolist() == [1, 1, 1, 0, 0]
+    assert (gpu.calls, seen) == ([3], [[3.0, 4.0]])
+    assert {(call.path, call.items) for call in answer.calls} == {(Path.GPU, 3), (Path.CPU, 2)}
+    assert (answer.path, answer.degraded) == (Path.GPU, None)
+
+
+def test_GIVEN_a_shared_batch_WHEN_the_gpu_fails_THEN_the_cpu_answers_its_part_too(pool: Any) -> None:
+    class Own(Cpu):
+        def attempt(self, job: Job, timeout_s: float) -> Attempt:
+            return Attempt(
+                lambda: Scored(np.float32([[1.0, 0.0]] * job.items), np.float32([0.9] * job.items))
+            )
+
+    def fails(_: int, __: Sequence[Any]) -> Any:
+        raise EndpointAsleep("no capacity")
+
+    job = Job((), (np.zeros((5, 1), np.float32),), 5, time.monotonic(), "normal")
+    paths = Paths(Own(lambda: CPU), Gpu(fails), pool, time.monotonic, lambda: False, "classification", 1.0)
+
+    answer = race.run(job, decision(Path.GPU, gpu_items=2), paths)
+
+    assert answer.scored.values.argmax(axis=1).tolist() == [0] * 5
+    assert answer.path is Path.CPU

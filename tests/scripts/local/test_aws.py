@@ -14,7 +14,9 @@ from typing import Any
 import boto3
 import pytest
 
-from scripts.local.deployed import read_apis, read_functions
+from handlers.adapters.endpoint_metrics import MetricsReader
+from scripts.local.deployed import Variant, read_apis, read_functions
+from scripts.local.endpoint_metrics import NAMESPACE, Minute, data
 from scripts.local.moto_gaps import GAPS
 
 pytestmark = pytest.mark.slow
@@ -188,3 +190,16 @@ def test_a_resource_that_fails_is_told(aws: Aws) -> None:
     with pytest.raises(Exception, match=r"nowhere|500|Internal"):
         aws.deploy("broken", broken)
     assert any("Version (AWS::Lambda::Version)" in failure for failure in aws.told()["failed"])
+
+
+def test_the_control_loop_reads_percentiles_of_what_the_endpoint_host_put(aws: Aws) -> None:
+    # Given a minute of an inference component with a hundred calls of 1 to 100 ms, five of them in vain
+    now = time.time()
+    variant = Variant("e", "main", "digits", 1, "", {})
+    seen = Minute(105, 5, [1_000.0 * ms for ms in range(1, 101)], [2.0, 4.0])
+    cloudwatch = aws.client("cloudwatch")
+    cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=data(variant, int(now // 60) - 1, seen))
+    # When the loop reads it, then it has ms
+    found = MetricsReader(cloudwatch, "e", "main", "digits").read(now)
+    assert (found.invocations, found.concurrent, found.no_capacity) == (105.0, 3.0, 5.0)
+    assert found.model_latency_ms == (51.0, 96.0, 100.0)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scripts.local.deployed import Alias, Deployed, Function
-from scripts.local.function_host import Pool
+from scripts.local.function_host import Pool, Throttled
 from scripts.local.runtime_folder import make_runtime_folder
-from scripts.local.sandbox import Sandbox
+from scripts.local.sandbox import Invocation, Sandbox
 
 HANDLER = """
 import os, sys, time
@@ -78,13 +78,18 @@ def test_a_call_runs_in_a_process_that_sees_its_package_and_the_runtime_only(
     assert not [entry for entry in answer["path"] if "site-packages" in entry]
 
 
-def test_a_warm_sandbox_is_used_again_and_a_busy_one_is_not(pool_of: Callable[..., Pool]) -> None:
+def test_a_warm_sandbox_is_used_again_a_busy_one_is_not_and_more_calls_than_allowed_are_throttled(
+    pool_of: Callable[..., Pool],
+) -> None:
     pool = pool_of(max_sandboxes=3)
 
     async def work() -> tuple[set[int], set[int]]:
         one = {json.loads((await pool.invoke(b"{}", "a")).payload)["pid"] for _ in range(3)}
         calls = [pool.invoke(b'{"sleep_s": 0.3}', str(n)) for n in range(6)]
-        many = {json.loads(outcome.payload)["pid"] for outcome in await asyncio.gather(*calls)}
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(answer, Throttled) for answer in answers] == [False] * 3 + [True] * 3
+        many = {json.loads(answer.payload)["pid"] for answer in answers if isinstance(answer, Invocation)}
+        assert not (await pool.invoke(b"{}", "after")).error
         return one, many
 
     one, many = run(pool, work)
