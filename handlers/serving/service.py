@@ -174,8 +174,7 @@ class Service:
         )
         response = explain.infer_response(parsed, served.manifest, handled)
         self._learn(handled, snapshot)
-        if decision.shadow and opened.paths.gpu is not None and snapshot.gpu and snapshot.gpu.ready:
-            # An endpoint that is asleep is left so: a shadow would wake it.
+        if decision.shadow and opened.paths.gpu is not None:
             self._ports.shared.shadow(served, job, answer)
         return response
 
