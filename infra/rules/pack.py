@@ -48,8 +48,6 @@ def encrypted_output(kind: str, properties: Resource) -> Iterator[str]:
         yield "the bucket states no encryption"
     if kind == "AWS::SQS::Queue" and not {"SqsManagedSseEnabled", "KmsMasterKeyId"} & set(properties):
         yield "the queue states no encryption"
-    if kind == "AWS::ECR::Repository" and "EncryptionConfiguration" not in properties:
-        yield "the repository states no encryption"
     for name, job in _training_jobs(kind, properties):
         if job.get("EnableInterContainerTrafficEncryption") is not True:
             yield f"the training job of state {name} talks unencrypted between its containers"

@@ -52,7 +52,6 @@ TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
         ("encrypted-volumes", CONFIG, variant(), variant(InstanceType="ml.m5.xlarge")),
         ("encrypted-output", "AWS::S3::Bucket", {"BucketEncryption": {}}, {}),
         ("encrypted-output", "AWS::SQS::Queue", {"SqsManagedSseEnabled": True}, {}),
-        ("encrypted-output", "AWS::ECR::Repository", {"EncryptionConfiguration": {}}, {}),
         (
             "encrypted-output",
             MACHINE,
