@@ -57,5 +57,8 @@ def signed(session: boto3.Session, url: str, body: bytes) -> dict[str, str]:
     from botocore.awsrequest import AWSRequest
 
     request = AWSRequest("POST", url, headers=dict(JSON), data=body)
-    SigV4Auth(session.get_credentials(), "execute-api", session.region_name).add_auth(request)
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise TurnoutError("there are no AWS credentials to sign with: turnout doctor says how to get some")
+    SigV4Auth(credentials, "execute-api", session.region_name).add_auth(request)
     return dict(request.headers.items())
