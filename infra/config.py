@@ -223,6 +223,7 @@ class Stage(Section):
         float, Field(gt=0, le=1e7, description="USD a month above 0, at most 10000000")
     ]
     log_retention_days: RetentionDays = 30
+    log_share: Annotated[float, Field(ge=0, le=1, description="a share of requests from 0 to 1")] = 1.0
     alarm_email: Annotated[str | None, _text(r"^[^@\s]+@[^@\s]+$", "an e-mail address")] = None
 
     @model_validator(mode="after")

@@ -77,6 +77,7 @@ def function_environment(deployment: Deployment, name: str, role: str, bucket: s
         "TURNOUT_ATTAINMENT": f"{model.attainment:g}",
         "TURNOUT_ECONOMICS": _compact(economics(deployment, name)),
         "TURNOUT_ALIAS": ALIAS,
+        "TURNOUT_LOG_SHARE": f"{deployment.settings.log_share:g}",
         "TURNOUT_MODEL_FUNCTION": f"{names.function(name)}:{ALIAS}" if role == "front" else "",
         **_tools(f"turnout-{name}"),
     }

@@ -133,12 +133,13 @@ class Upkeep:
             self._submit(lambda: self._invoke(payload))
 
     def _invoke(self, payload: dict[str, Any]) -> None:
-        self._clients.get("lambda").invoke(
+        reply = self._clients.get("lambda").invoke(
             FunctionName=self._settings.function_name,
             Qualifier=self._settings.alias,
             InvocationType="Event",
             Payload=json.dumps(payload).encode(),
         )
+        reply["Payload"].read()  # or else the connection is not used again
 
     def _state(self) -> StateTable:
         from handlers.adapters.state import StateTable

@@ -21,11 +21,14 @@ at α = 1, and 2 + 1/α for α < 1). Where they are not convex, because the firs
 the model from the colocated to the split topology and so changes the price of every request, the work
 function still compares whole sizes, which level-wise ledgers cannot.
 
-**The learned threshold.** A low α acts early, which is right where the load stays, and wrong where it comes
-and goes. So by default (`threshold` None) the rule runs at several α beside each other, on paper: each
-`Expert` has its own work function, instances (with the start-up delay) and bill. The fleet follows the expert
-whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their start
-(Blum and Burch 2000: experts over metrical task systems), starting with the `FIRST` of `THRESHOLDS`.
+**The forecast and the learned threshold.** A low α acts early, which is right where the load stays, and wrong
+where it comes and goes. So by default (`threshold` None) several `Expert`s run beside each other, on paper,
+each with its own memory, instances (with the start-up delay) and bill: the rule at each of `THRESHOLDS`, and
+a forecast that the costs of the last minutes (smoothed, half-life `SMOOTHED_S`) will last for `HORIZON_S`
+more: it holds the size n that is cheapest over that time, |n − held| starts included. A start whose price is
+earned within the horizon is thus ordered at once, others wait for the rules' evidence. The fleet follows the
+expert whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their
+start (Blum and Burch 2000: experts over metrical task systems), beginning with the forecast.
 The plain rule (α = 1) is the last expert and the safety net: whenever the bill of what was really held, less
 the starts of what is held, exceeds the plain rule's by more than
 
@@ -36,14 +39,13 @@ the plain rule is followed until the excess is below that again. Hence for every
     bill ≤ (1 + TRUST_SHARE) · plain bill + S · (TRUST_STARTS + 2) · (1 + largest size) + one interval,
 
 and the plain rule is within 3 × the clairvoyant optimum: learning can win much and lose little (combining
-online algorithms: Fiat, Rabani, Ravid 1990).
+online algorithms: Fiat, Rabani, Ravid 1990). It holds whatever the other experts do, forecast or not.
 
 Everything here is in USD, seconds and requests, and pure: the clock and the counts are handed in.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -68,31 +70,42 @@ __all__ = [
 ]
 
 THRESHOLDS = (0.1, 0.25, 0.5, 1.0)
-FIRST = 1
+FORECAST = 0.0
+EXPERTS = (FORECAST, *THRESHOLDS)
+FIRST = 0
+HORIZON_S = 1800.0
+SMOOTHED_S = 240.0
 MEMORY_S = 6 * 3600.0
 TRUST_STARTS = 1.0
 TRUST_SHARE = 0.1
 
 
 def serving_usd(
-    instances: int, arrivals: float, slot_s: float, share: float, economics: CapacityEconomics
+    instances: int, arrivals: Sequence[float], slot_s: float, share: float, economics: CapacityEconomics
 ) -> float:
-    """USD that one slot's requests cost with so many instances ready, rent not included.
+    """USD that the requests of consecutive slots cost with so many instances ready, rent not included.
 
-    Room on the GPU goes to the requests that gain most from it: escalations first, then the others.
+    Room on the GPU goes to the requests that gain most from it: escalations first, as the router keeps room
+    for them, then the others. What a burst leaves may wait up to `queue_s`: a bucket of room that deep.
     """
     prices = economics.awake if instances > 0 else economics.asleep
-    room = instances * economics.capacity_rps * slot_s
-    needing = arrivals * share
-    total = arrivals * prices.cpu_usd + needing * prices.missed_usd
+    fresh = instances * economics.capacity_rps * slot_s
+    deep = room = instances * economics.capacity_rps * economics.queue_s
     gain_needing = prices.cpu_usd + prices.missed_usd - prices.gpu_usd
     gain_other = prices.cpu_usd - prices.gpu_usd
-    if gain_needing > 0:
-        taken = min(room, needing)
-        total -= taken * gain_needing
-        room -= taken
-    if gain_other > 0:
-        total -= min(room, arrivals - needing) * gain_other
+    total = 0.0
+    for count in arrivals:
+        room = min(room, deep) + fresh
+        needing = count * share
+        total += count * prices.cpu_usd + needing * prices.missed_usd
+        if gain_needing > 0.0:
+            taken = min(room, needing)
+            total -= taken * gain_needing
+            room -= taken
+        if gain_other > 0.0:
+            taken = min(room, count - needing)
+            total -= taken * gain_other
+            room -= taken
     return total
 
 
@@ -119,15 +132,18 @@ def step(
 
 def interval_usd(observation: CapacityObservation, economics: CapacityEconomics) -> list[float]:
     """USD of the interval by size: rent, and the requests at that size."""
-    slot_s = observation.interval_s / max(len(observation.arrivals), 1)
+    arrivals = observation.arrivals
+    slot_s = observation.interval_s / max(len(arrivals), 1)
     rent = economics.instance_usd_per_hour / 3600.0 * observation.interval_s
-    share = observation.escalation_share
-    alike = Counter(observation.arrivals)
-    return [
-        size * rent
-        + sum(times * serving_usd(size, count, slot_s, share, economics) for count, times in alike.items())
-        for size in range(economics.max_instances + 1)
-    ]
+    most = max(arrivals, default=0.0)
+    costs: list[float] = []
+    serving = 0.0
+    for size in range(economics.max_instances + 1):
+        # A size that has room for the fullest slot serves all; more would serve no more.
+        if size < 2 or most > (size - 1) * economics.capacity_rps * slot_s:
+            serving = serving_usd(size, arrivals, slot_s, observation.escalation_share, economics)
+        costs.append(size * rent + serving)
+    return costs
 
 
 def charge(work: Sequence[float], costs: Sequence[float], price: float, current: int) -> list[float]:
@@ -148,15 +164,15 @@ def _follow(
     current = observation.ready + observation.starting
     start = economics.startup_usd
     experts = state.experts
-    if tuple(expert.threshold for expert in experts) != THRESHOLDS:
-        experts = tuple(Expert(threshold, ready=observation.ready) for threshold in THRESHOLDS)
+    if tuple(expert.threshold for expert in experts) != EXPERTS:
+        experts = tuple(Expert(threshold, ready=observation.ready) for threshold in EXPERTS)
     experts = tuple(_advance(expert, costs, observation.interval_s, economics) for expert in experts)
     plain = experts[-1]
     bill = state.bill_usd + costs[min(observation.ready, high)]
     largest = max(state.largest, current)
     leader = _leader(experts, state.leader, start)
     slack = start * TRUST_STARTS * (1 + largest) + TRUST_SHARE * plain.bill_usd
-    followed, reason = leader, f"leader_{leader.threshold:g}"
+    followed, reason = leader, f"leader_{leader.threshold:g}" if leader.threshold else "forecast"
     if (bill - start * current) - (plain.bill_usd - start * plain.held) > slack:
         followed, reason = plain, "safety_net"
     target = min(max(followed.held, low), high)
@@ -178,30 +194,57 @@ def _follow(
 def _advance(
     expert: Expert, costs: Sequence[float], interval_s: float, economics: CapacityEconomics
 ) -> Expert:
-    """One interval on paper: pay for what would be ready, then stay or move as the rule at this α does."""
+    """One interval on paper: pay for what would be ready, then stay or move as this expert does."""
     low, high = economics.min_instances, economics.max_instances
-    price = expert.threshold * economics.startup_usd
     paid = costs[min(expert.ready, high)]
     waiting = sorted(left - interval_s for left in expert.starting_s)
     ready = expert.ready + sum(1 for left in waiting if left <= 0.0)
     waiting = [left for left in waiting if left > 0.0]
     held = ready + len(waiting)
-    charged = charge(expert.work_usd, costs, price, held)
-    more = decide_size(charged, price, held, low, high).target - held
+    if expert.threshold == FORECAST:
+        after, target = _forecast(expert.work_usd, costs, held, interval_s, economics)
+    else:
+        price = expert.threshold * economics.startup_usd
+        charged = charge(expert.work_usd, costs, price, held)
+        target = decide_size(charged, price, held, low, high).target
+        moved = relax(charged, price, low)
+        least = min(moved[low:])
+        after = [value - least for value in moved]
+    more = target - held
     if more > 0:
         waiting += [economics.startup_s] * more
         paid += more * economics.startup_usd
     cancelled = min(len(waiting), max(-more, 0))
     waiting = waiting[: len(waiting) - cancelled]
-    moved = relax(charged, price, low)
-    least = min(moved[low:])
     return Expert(
         threshold=expert.threshold,
-        work_usd=tuple(value - least for value in moved),
+        work_usd=tuple(after),
         ready=ready - (max(-more, 0) - cancelled),
         starting_s=tuple(waiting),
         recent_usd=expert.recent_usd * 0.5 ** (interval_s / MEMORY_S) + paid,
         bill_usd=expert.bill_usd + paid,
+    )
+
+
+def _forecast(
+    smoothed: Sequence[float],
+    costs: Sequence[float],
+    held: int,
+    interval_s: float,
+    economics: CapacityEconomics,
+) -> tuple[list[float], int]:
+    """The costs by size, smoothed, in USD per second, and the best size if they last for `HORIZON_S`.
+
+    To move has its price in both directions: a start, or the start that it would take to come back.
+    """
+    rates = [cost / interval_s for cost in costs]
+    if len(smoothed) == len(rates):
+        kept = 0.5 ** (interval_s / SMOOTHED_S)
+        rates = [kept * before + (1.0 - kept) * now for before, now in zip(smoothed, rates, strict=True)]
+    start = economics.startup_usd
+    sizes = range(economics.min_instances, economics.max_instances + 1)
+    return rates, min(
+        sizes, key=lambda size: (HORIZON_S * rates[size] + start * abs(size - held), abs(size - held))
     )
 
 

@@ -43,6 +43,15 @@ def gpu_wait_ms(profile: Profile) -> float:
     return profile.network.mean_ms() + held_ms + gpu.batch_ms[best_batch(gpu)]
 
 
+def queue_s(profile: Profile) -> float:
+    """How long a request may wait before its batch: in all, the GPU has about the time that the CPU takes
+    (`policy.gpu_within_ms`)."""
+    if profile.gpu is None:
+        return 0.0
+    batch_ms = profile.gpu.batch_ms[best_batch(profile.gpu)]
+    return max(0.0, profile.cpu.service.at(0.99) - batch_ms) / 1000.0
+
+
 def best_batch(gpu: GpuProfile) -> int:
     """The batch size of highest throughput among those measured and allowed."""
     sizes = [size for size in gpu.batch_ms if size <= gpu.max_batch]
@@ -76,5 +85,6 @@ def capacity_economics(
         awake=path_prices(profile, economics, awake),
         min_instances=min_instances,
         max_instances=max_instances if gpu is not None else 0,
+        queue_s=queue_s(profile),
         **chosen,
     )

@@ -31,8 +31,8 @@ class CapacityEconomics:
     """What the decision depends on besides the traffic.
 
     `asleep` are the prices while no instance is ready and `awake` those while one is (the two differ under
-    the `auto` topology). `capacity_rps` is what one instance serves inside the objective. `threshold` is α,
-    or None to learn it.
+    the `auto` topology). `capacity_rps` is what one instance serves inside the objective, and `queue_s` how
+    long a request may wait for it. `threshold` is α, or None to learn it.
     """
 
     instance_usd_per_hour: float
@@ -44,9 +44,10 @@ class CapacityEconomics:
     min_instances: int = 0
     max_instances: int = 1
     threshold: float | None = None
+    queue_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("instance_usd_per_hour", "startup_s", "capacity_rps", "threshold"):
+        for name in ("instance_usd_per_hour", "startup_s", "capacity_rps", "threshold", "queue_s"):
             value = getattr(self, name)
             if value is None:
                 continue

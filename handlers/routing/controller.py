@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from .capacity import CapacityAction, CapacityObservation, CapacityState, step
+from .capacity import CapacityAction, CapacityObservation, CapacityState, interval_usd, step
 from .capacity_prices import capacity_economics
 from .controlled import Controlled
 from .learn import learned, with_model_latency
@@ -99,11 +99,12 @@ def advance(
     if missed > minutes:
         reasons.append(f"away for {missed} minutes: the reports of {missed - minutes} are gone")
     action, target, capacity = None, None, state.capacity
+    by_size_usd: list[float] = []
     ready = endpoint.ready if endpoint is not None else 0
     wanted = ready + (endpoint.starting if endpoint is not None else 0)
     current = wanted
     if endpoint is not None and controlled.economic and minutes:
-        capacity, action = _scale(controlled, profile, state, report, endpoint, minute, minutes)
+        capacity, action, by_size_usd = _scale(controlled, profile, state, report, endpoint, minute, minutes)
         if action is not None:
             wanted = current + max(-MAX_STEP, min(MAX_STEP, action.target - current))
     move = step_route(controlled.topology, state.route, ready, wanted, now)
@@ -117,8 +118,10 @@ def advance(
             reasons.append(f"rationed: {len(recent)} capacity actions in the last hour")
         else:
             target, recent = move.target, (*recent, now)
+            saved_usd = _at(by_size_usd, current) - _at(by_size_usd, target)
             reasons.append(
-                f"{current} to {target} instances: {action.reason}, worth {action.evidence_usd:.6f} USD"
+                f"{current} to {target} instances: {action.reason}; {target} would have saved "
+                f"{saved_usd:.6f} USD in the last minute"
             )
     rent_usd = ready * controlled.economics.gpu_second_usd() * interval_s
     after = ControlState(
@@ -161,8 +164,11 @@ def _scale(
     endpoint: Endpoint,
     minute: int,
     minutes: int,
-) -> tuple[CapacityState, CapacityAction | None]:
-    """Take the minutes that have passed one by one; only the last one's action can still be carried out."""
+) -> tuple[CapacityState, CapacityAction | None, list[float]]:
+    """Take the minutes that have passed one by one; only the last one's action can still be carried out.
+
+    Also return what the last minute would have cost at each size, USD.
+    """
     economics = capacity_economics(
         profile,
         controlled.economics,
@@ -176,7 +182,7 @@ def _scale(
     needing = max(report.counts["escalated"] + report.counts["missed"], endpoint.no_capacity)
     unreported = requests - report.counts["requests"]
     slots[-1] = [count + unreported / 60.0 for count in slots[-1]]
-    capacity, action = state.capacity, None
+    capacity, action, by_size_usd = state.capacity, None, [0.0]
     current = endpoint.ready + endpoint.starting
     for arrivals in slots:
         if action is not None:  # of a minute that is over: what it would have started was not paid
@@ -190,7 +196,12 @@ def _scale(
             escalation_share=min(1.0, needing / requests) if requests else 0.0,
         )
         capacity, action = step(capacity, observation, economics)
-    return capacity, action
+        by_size_usd = interval_usd(observation, economics)
+    return capacity, action, by_size_usd
+
+
+def _at(by_size_usd: list[float], size: int) -> float:
+    return by_size_usd[min(size, len(by_size_usd) - 1)]
 
 
 def _snapshot(

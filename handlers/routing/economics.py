@@ -12,6 +12,9 @@ from typing import Any
 
 from handlers.errors import InvalidInput
 
+FRONT_DOOR_UNIT = 512 * 1024
+"""Bytes that an HTTP API meters as one request (AWS, API Gateway pricing)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Economics:
@@ -55,6 +58,10 @@ class Economics:
             if name not in values:
                 raise InvalidInput(f"economics.{name}", None, "a number: the key is missing")
         return cls(**values)
+
+    def front_door_usd(self, payload_bytes: int) -> float:
+        """Return the front door's price in USD for one request, metered in units of `FRONT_DOOR_UNIT`."""
+        return self.front_door_request * (1 + max(payload_bytes - 1, 0) // FRONT_DOOR_UNIT)
 
     def lambda_usd(self, ms: float, memory_mb: float) -> float:
         """Return the duration charge in USD of `ms` in a function of `memory_mb`."""

@@ -19,6 +19,8 @@ from .weigh import SEVERITY, Need, Weighed, need_of, weigh
 STANDBY_MARGIN_MS = 5.0
 HEDGE_TAIL = 0.05
 MIN_RETRY_S = 1.0
+QUEUE_SHARE = 0.5
+"""Share of the endpoint's queue that requests may fill which do not know yet whether they need it."""
 WAKING_RETRY_S = 60.0
 
 
@@ -48,11 +50,16 @@ def gpu_within_ms(decision: Decision) -> float:
     """Return how long after the decision a GPU answer is still worth having, where a standby is as good.
 
     A front has asked for the standby by then and would pay twice; a colocated function has the CPU's answer.
+    Where some answers need the heavy model, those who may do without it leave it room: an endpoint that takes
+    them only while its queue is short has the rest of the queue for escalations, which are worth more.
     """
-    if decision.standby_after_ms > 0.0 and not decision.gpu_items:
-        return decision.standby_after_ms
-    alone = decision.options[0] if decision.options else None
-    return inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
+    within_ms = 0.0 if decision.gpu_items else decision.standby_after_ms
+    if within_ms <= 0.0:
+        alone = decision.options[0] if decision.options else None
+        within_ms = inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
+    if decision.gpu_items or decision.degraded_below is None or decision.standby_degrades:
+        return within_ms
+    return min(within_ms, max(QUEUE_SHARE * within_ms, decision.gpu_needs_ms))
 
 
 def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> tuple[Option, Reason]:

@@ -109,7 +109,7 @@ def weigh(
     per_ms = economics.lambda_gb_s / 1_024_000.0
     model_ms = economics.model_memory_mb * per_ms
     front_ms = economics.front_memory_mb * per_ms
-    base = economics.front_door_request + economics.lambda_request
+    base = economics.front_door_usd(request.payload_bytes) + economics.lambda_request
     cpu_call = row.cpu_billed_ms * model_ms
     cpu_cost = base + cpu_call
     if not split and not local.cold:  # what this function's own starts cost each of its requests

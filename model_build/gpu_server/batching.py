@@ -6,7 +6,7 @@ Times are seconds on one monotonic clock unless a name ends in `_ms`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,20 @@ class Curve:
     """Milliseconds that a batch takes, by batch size (ascending); between two sizes a line.
 
     `padded`: a batch is filled up to the next size (compiled and captured programs), so it costs that size.
+    `factor`: what batches have lately taken over `ms`. The seconds of every number of items are worked out
+    once, since each request asks for several.
     """
 
     sizes: tuple[int, ...]
     ms: tuple[float, ...]
     padded: bool = False
+    factor: float = 1.0
+    _seconds: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self._seconds:
+            table = tuple(_seconds(self, items) for items in range(self.sizes[-1] + 1))
+            object.__setattr__(self, "_seconds", table)
 
     @property
     def max_batch(self) -> int:
@@ -31,12 +40,7 @@ class Curve:
 
     def seconds(self, items: int) -> float:
         """Predicted duration of one batch of `items` (1 to max_batch), s."""
-        index = bisect_left(self.sizes, items)
-        if self.padded or self.sizes[index] == items:
-            return self.ms[index] / 1000
-        low, high = self.sizes[index - 1], self.sizes[index]
-        share = (items - low) / (high - low)
-        return (self.ms[index - 1] + share * (self.ms[index] - self.ms[index - 1])) / 1000
+        return self._seconds[items] * self.factor
 
     def observed(self, items: int, ms: float, weight: float = 0.05) -> Curve:
         """The curve after one more batch was seen to take `ms`: all sizes move by the share it was off.
@@ -44,13 +48,21 @@ class Curve:
         A single outlier counts for at most a factor of two.
         """
         ratio = min(2.0, max(0.5, ms / (self.seconds(items) * 1000)))
-        factor = 1 + weight * (ratio - 1)
-        return Curve(self.sizes, tuple(value * factor for value in self.ms), self.padded)
+        return replace(self, factor=self.factor * (1 + weight * (ratio - 1)))
 
     def limited(self, max_batch: int) -> Curve:
         """The curve without sizes above `max_batch` (at least the smallest stays)."""
         keep = max(1, sum(size <= max_batch for size in self.sizes))
-        return Curve(self.sizes[:keep], self.ms[:keep], self.padded)
+        return Curve(self.sizes[:keep], self.ms[:keep], self.padded, self.factor)
+
+
+def _seconds(curve: Curve, items: int) -> float:
+    index = bisect_left(curve.sizes, items)
+    if curve.padded or curve.sizes[index] == items or index == 0:
+        return curve.ms[index] / 1000
+    low, high = curve.sizes[index - 1], curve.sizes[index]
+    share = (items - low) / (high - low)
+    return (curve.ms[index - 1] + share * (curve.ms[index] - curve.ms[index - 1])) / 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -22,9 +23,14 @@ Message = dict[str, Any]
 class Child:
     """One child process; JSON messages both ways. `on_exit` is called once, with the exit status."""
 
-    def __init__(self, process: asyncio.subprocess.Process, link: Connection) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, link: Connection, on_message: Callable[[Message], None]
+    ) -> None:
         self._process = process
         self._link = link
+        self._on_message = on_message
+        self._there = select.poll()  # a Connection's own poll makes a selector each time
+        self._there.register(link.fileno(), select.POLLIN)
         self._watch: asyncio.Task[None] | None = None
 
     @classmethod
@@ -52,9 +58,9 @@ class Child:
             )
         finally:
             theirs.close()
-        child = cls(process, Connection(ours.detach()))
+        child = cls(process, Connection(ours.detach()), on_message)
         loop = asyncio.get_running_loop()
-        loop.add_reader(child._link.fileno(), child._read, on_message)
+        loop.add_reader(child._link.fileno(), child.collect)
         child._watch = loop.create_task(child._wait(on_exit))
         return child
 
@@ -82,10 +88,11 @@ class Child:
             self.kill()
             await self._process.wait()
 
-    def _read(self, on_message: Callable[[Message], None]) -> None:
+    def collect(self) -> None:
+        """Hand on every message that is there."""
         try:
-            while not self._link.closed and self._link.poll(0):
-                on_message(orjson.loads(self._link.recv_bytes()))
+            while not self._link.closed and self._there.poll(0):
+                self._on_message(orjson.loads(self._link.recv_bytes()))
         except (EOFError, ConnectionResetError):
             self._close()
 

@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Head:
-    """A request's head; header names in lower case."""
+    """A request's head; of the headers those in `WANTED`."""
 
     method: str
     path: str
@@ -264,9 +264,10 @@ class Connection(asyncio.BufferedProtocol):
         self._application.on_body(exchange)
 
     def _keep_pipelined(self, data: memoryview) -> None:
+        """Keep the start of the next request, and read no further until its turn comes."""
         self._pipelined += bytes(data)
-        if len(self._pipelined) > READ_SIZE and self._transport is not None:
-            self.close()  # a client that floods without waiting for answers
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def _free_slot(self) -> None:
         if self._slot is not None:
@@ -279,16 +280,39 @@ class Connection(asyncio.BufferedProtocol):
         self._free_slot()
         self._exchange, self._filled, self._head_size, self._answered = None, 0, 0, False
         if self._pipelined:
-            data, self._pipelined = self._pipelined, b""
-            self._loop.call_soon(self._feed, data)
+            self._loop.call_soon(self._feed)
 
-    def _feed(self, data: bytes) -> None:
-        while data and self._transport is not None:
+    def _feed(self) -> None:
+        data, self._pipelined = self._pipelined, b""
+        while data and self._is_open():
             buffer = self.get_buffer(len(data))
             size = min(len(buffer), len(data))
             buffer[:size] = data[:size]
             data = data[size:]
             self.buffer_updated(size)
+            if self._exchange is None and self._pipelined:  # answered at once, and on to the next
+                data, self._pipelined = self._pipelined + data, b""
+        if not self._pipelined and self._transport is not None and not self.closing:
+            self._transport.resume_reading()
+
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self.closing
+
+
+WANTED = {
+    name.encode(): name
+    for name in (
+        "accept",
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "inference-header-content-length",
+        "transfer-encoding",
+        "x-amzn-sagemaker-custom-attributes",
+    )
+}
+"""The headers that are read; the others are not even decoded."""
 
 
 class _HeadParser:
@@ -302,7 +326,9 @@ class _HeadParser:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        wanted = WANTED.get(name.lower())
+        if wanted is not None:
+            self.headers[wanted] = value.decode("latin-1")
 
 
 def parse_head(head: bytes) -> Head:

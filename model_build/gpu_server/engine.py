@@ -43,26 +43,30 @@ class Clock(Protocol):
 
 @dataclass(slots=True)
 class Batch:
-    """Parts that left together; `due` is when it should be back."""
+    """Parts that left together, and where their answers come to lie."""
 
     parts: list[Part]
     items: int
     out: int
-    sent: float
-    due: float
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One worker as the engine sees it: how to reach it, what it holds, its output places in the arena."""
+    """One worker as the engine sees it: how to reach it, what it holds, its output places in the arena, and
+    when the last of its batches is due.
+
+    `collect` takes in what the worker has answered by now, without waiting for the event loop's next round.
+    """
 
     send: Callable[[dict[str, Any]], None]
     outs: list[int]
+    collect: Callable[[], None]
     batches: dict[int, Batch] = field(default_factory=dict)
+    due: float = 0.0
 
     def free_at(self, now: float) -> float:
         """When its last batch should be back."""
-        return max((batch.due for batch in self.batches.values()), default=now)
+        return self.due if self.batches else now
 
 
 class Engine:
@@ -107,9 +111,9 @@ class Engine:
 
     def predicted_finish(self, items: int, priority: Priority, now: float) -> float:
         """When a request that came now would be answered (s on the clock)."""
-        free_at = min((lane.free_at(now) for lane in self._lanes), default=now)
+        free_at = min([lane.free_at(now) for lane in self._lanes])
         ahead = self.waiting.ahead_of(priority)
-        return finish_time(now, free_at, ahead, items, self.curve, max(1, len(self._lanes)))
+        return finish_time(now, free_at, ahead, items, self.curve, len(self._lanes))
 
     def admit(self, items: int, deadline: float, priority: Priority, now: float) -> None:
         """Raises Overloaded when the request cannot be answered by `deadline`; costs microseconds."""
@@ -158,14 +162,15 @@ class Engine:
             )
             self._metrics.dropped += 1
             self._finish(late)
-        while (summary := self.waiting.summary()) is not None:
-            lane = min(
-                (lane for lane in self._lanes if len(lane.batches) < DEPTH),
-                key=lambda lane: lane.free_at(now),
-                default=None,
-            )
-            if lane is None:
+        while len(self.waiting):
+            free = [lane for lane in self._lanes if len(lane.batches) < DEPTH]
+            if not free:
+                for lane in self._lanes:
+                    if lane.due <= now:
+                        lane.collect()  # comes back through `on_reply`, which pumps
                 return
+            lane = free[0] if len(free) == 1 else min(free, key=lambda lane: lane.free_at(now))
+            summary = self.waiting.summary()
             when = close_time(summary, self.curve, self._max_wait, MARGIN_S)
             if summary.items < self.curve.max_batch and lane.batches:
                 when = max(when, lane.free_at(now) - LEAD_S)
@@ -193,9 +198,8 @@ class Engine:
         parts = self.waiting.take(round_down(self.waiting.items, self.curve))
         items = sum(part.count for part in parts)
         self._number += 1
-        batch = Batch(
-            parts, items, lane.outs.pop(), now, max(now, lane.free_at(now)) + self.curve.seconds(items)
-        )
+        batch = Batch(parts, items, lane.outs.pop())
+        lane.due = max(now, lane.free_at(now)) + self.curve.seconds(items)
         lane.batches[self._number] = batch
         row_bytes = [tensor.row_bytes for tensor in self.spec.inputs]
         places = [
@@ -222,7 +226,7 @@ class Engine:
         self._metrics.model_ms.observe(reply["ms"])
         if lane.batches:
             following = next(iter(lane.batches.values()))
-            following.due = self._clock.time() + self.curve.seconds(following.items)
+            lane.due = self._clock.time() + self.curve.seconds(following.items)
         errors = dict(reply["errors"])
         row, size = 0, self.spec.output.row_bytes
         finished: list[Request] = []
@@ -233,18 +237,8 @@ class Engine:
                 request.output = data
             else:
                 request.rows[part.first] = data
-            span = range(row, row + part.count)
-            failed = [index for index in span if index in errors]
-            if failed and request.error is None:
-                where = f"item {part.first + failed[0] - row}"
-                request.error = model_error(
-                    where, errors[failed[0]], out_of_memory=reply["max_batch"] is not None
-                )
-                self._metrics.failed += 1
-            bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
-            if bad:
-                request.nonfinite += bad
-                self._metrics.nonfinite += len(bad)
+            if errors or reply["nonfinite"]:
+                self._mark(part, row, errors, reply)
             request.model_ms += reply["ms"]
             request.answered += part.count
             row += part.count
@@ -256,6 +250,19 @@ class Engine:
             if request.rows:
                 request.output = b"".join(request.rows[first] for first in sorted(request.rows))
             self._finish(request)
+
+    def _mark(self, part: Part, row: int, errors: dict[int, str], reply: dict[str, Any]) -> None:
+        """Note what went wrong with the items of `part`, whose first row is `row`."""
+        request, span = part.request, range(row, row + part.count)
+        failed = [index for index in span if index in errors]
+        if failed and request.error is None:
+            where = f"item {part.first + failed[0] - row}"
+            out_of_memory = reply["max_batch"] is not None
+            request.error = model_error(where, errors[failed[0]], out_of_memory=out_of_memory)
+            self._metrics.failed += 1
+        bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
+        request.nonfinite += bad
+        self._metrics.nonfinite += len(bad)
 
     def add_lane(self, lane: Lane) -> None:
         """A worker is ready."""

@@ -147,7 +147,7 @@ class House:
         """Start one worker and wait until it is warm. Raises ReleaseError with its reason when it is not."""
         ready: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         outs = [slot for slot in (self.arena.acquire() for _ in range(DEPTH)) if slot is not None]
-        lane = Lane(lambda message: child.send(message), outs)
+        lane = Lane(lambda message: child.send(message), outs, lambda: child.collect())
 
         def on_message(message: dict[str, Any]) -> None:
             if "batch" in message and crew.engine is not None:

@@ -1,9 +1,9 @@
 """Time as the event loop lives it: microsecond stamps, and how long a request lay in the kernel unseen.
 
-uvloop stamps an iteration once, to the millisecond. A request that became readable while the last iteration
-was busy waited for at most that iteration and the part of this one that has passed, so its arrival is dated
-back by
-both: when the loop itself is the bottleneck, deadlines are judged on the caller's time and not on ours.
+One round of the loop reads every connection that is ready. What becomes ready meanwhile is read in the next
+round, so when rounds follow each other without a pause a request may be as old as the round before: its
+arrival is dated back to that. When the loop itself is the bottleneck, deadlines are so judged on the caller's
+time and not on ours.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+PAUSE_S = 0.0003
+
 
 class Pace:
     """The server's clock and timer on `loop`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._iteration = loop.time()
-        self._last = time.monotonic()
-        self._busy_before = 0.0
+        self._turned = self._first = self._earliest = 0.0
+        self._in_round = False
 
     def time(self) -> float:
         """Seconds, monotonic."""
@@ -33,9 +34,13 @@ class Pace:
 
     def arrival(self) -> float:
         """The earliest moment at which a request that is read now may have arrived."""
-        now, iteration = time.monotonic(), self._loop.time()
-        if iteration != self._iteration:
-            self._busy_before = max(0.0, self._last - self._iteration)
-            self._iteration = iteration
-        self._last = now
-        return min(now, iteration) - self._busy_before
+        if not self._in_round:
+            self._in_round = True
+            self._loop.call_soon(self._turn)  # runs before the loop looks for readable connections again
+            now = time.monotonic()
+            waited = now - self._turned > PAUSE_S  # nothing was ready, so what came now has just come
+            self._earliest, self._first = (now if waited else self._first), now
+        return self._earliest
+
+    def _turn(self) -> None:
+        self._turned, self._in_round = time.monotonic(), False

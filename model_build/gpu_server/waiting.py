@@ -97,17 +97,9 @@ class WaitingRoom:
         for queue in self._queues:
             yield from queue
 
-    def summary(self) -> Waiting | None:
-        """What the closing rule needs, or None when nobody waits."""
-        interactive, shadow = self._queues
-        if interactive:
-            oldest = interactive[0].enqueued
-            if shadow:
-                oldest = min(oldest, shadow[0].enqueued)
-        elif shadow:
-            oldest = shadow[0].enqueued
-        else:
-            return None
+    def summary(self) -> Waiting:
+        """What the closing rule needs; somebody must be waiting."""
+        oldest = min(queue[0].enqueued for queue in self._queues if queue)
         return Waiting(self.items, oldest, self._tightest)
 
     def drop_late(self, now: float, seconds: Callable[[int], float]) -> list[Request]:
@@ -117,9 +109,16 @@ class WaitingRoom:
         """
         if now + seconds(1) <= self._tightest:
             return []
-        late = [r for r in self.requests() if r.taken == 0 and now + seconds(r.items) > r.deadline]
-        for request in late:
-            self.remove(request)
+        late: list[Request] = []
+        for priority, queue in enumerate(self._queues):
+            for _ in range(len(queue)):  # once round
+                request = queue.popleft()
+                if request.taken == 0 and now + seconds(request.items) > request.deadline:
+                    late.append(request)
+                    self._items[priority] -= request.items
+                else:
+                    queue.append(request)
+        self._refresh()
         return late
 
     def take(self, items: int) -> list[Part]:

@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 
 
 # What simdjson copies a list of numbers out as, by the kind of the tensor's dtype; BOOL goes the long way.
+PARSER = simdjson.Parser()  # its memory is used again: nothing of a document outlives `_scan`
 BUFFERS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("i", np.int64)}
 
 
@@ -127,7 +128,7 @@ def _scan(text: bytes, spec: GraphSpec) -> dict[str, Any]:
 
     Raises one of many kinds when a `data` is not a flat list of numbers, or anything is not as expected.
     """
-    scanned: Any = simdjson.Parser().parse(text)
+    scanned: Any = PARSER.parse(text)
     document: dict[str, Any] = {key: _plain(scanned[key]) for key in scanned if key != "inputs"}
     entries: list[dict[str, Any]] = []
     document["inputs"] = entries

@@ -71,16 +71,17 @@ class Worker:
         self._backend = backend
         self._spec = spec
         self._curve = curve
+        self._memory = memory
         self._bytes = np.frombuffer(memory, np.uint8)
+        self._row_bytes = [tensor.row_bytes for tensor in spec.inputs]
 
     def gather(self, parts: Sequence[Sequence[int]]) -> None:
         """Copy each part's rows from the arena into the staging arrays: the one copy before the device."""
-        staged = self._backend.stage()
-        row = 0
+        staged = [rows.reshape(-1).data for rows in self._backend.stage()]
+        memory, row = self._memory, 0
         for count, *offsets in parts:
-            for rows, offset, tensor in zip(staged, offsets, self._spec.inputs, strict=True):
-                source = self._bytes[offset : offset + count * tensor.row_bytes]
-                rows[row : row + count] = source.reshape(count, tensor.row_bytes)
+            for rows, offset, size in zip(staged, offsets, self._row_bytes, strict=True):
+                rows[row * size : (row + count) * size] = memory[offset : offset + count * size]
             row += count
 
     def start(self, message: dict[str, Any]) -> Handle | Exception:

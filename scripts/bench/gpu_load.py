@@ -8,19 +8,18 @@ Run as a process: `python -m scripts.bench.gpu_load JSON`, which prints one JSON
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import contextlib
 import json
 import random
+import select
+import socket
 import sys
-import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import uvloop
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +43,21 @@ class Load:
 
 @dataclass(slots=True)
 class Outcome:
-    """Latencies in ms from the intended send time, and of refusals from the send itself, by status."""
+    """Latencies in ms from the intended send time, and of refusals from the send itself, by status.
+
+    `lags_ms`: from the intended time to the send. `cpu_share`: the generator's own share of one core; below 1
+    it was not the bottleneck.
+    """
 
     sent: int = 0
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
     refusals_ms: list[float] = field(default_factory=list)
+    lags_ms: list[float] = field(default_factory=list)
     in_time: int = 0
     unanswered: int = 0
+    cpu_share: float = 0.0
 
     def summary(self) -> dict[str, Any]:
         """Rates and percentiles."""
@@ -67,6 +72,8 @@ class Outcome:
             "refusal_p99_ms": percentile(self.refusals_ms, 0.99),
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "unanswered": self.unanswered,
+            "send_lag_p99_ms": percentile(self.lags_ms, 0.99),
+            "generator_cpu_share": self.cpu_share,
         }
 
 
@@ -76,49 +83,48 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
-class Client(asyncio.Protocol):
+class Client:
     """One connection that carries one request at a time."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._expected = -1
-        self._status = 0
-        self._intended = self._begun = 0.0
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.unsent = memoryview(b"")
+        self.intended = self.begun = 0.0
+        self.answered = False
+        self._received = b""
 
-    def connection_made(self, transport: Any) -> None:
-        """Connected."""
-        self._transport = transport
+    def start(self, request: bytes, intended: float, begun: float) -> bool:
+        """Send a request that was due at `intended`; False while a part of it waits for the socket."""
+        self.intended, self.begun, self.answered = intended, begun, False
+        self.unsent = memoryview(request)
+        return self.go_on()
 
-    def send(self, intended: float) -> None:
-        """Send one request that was due at `intended`."""
-        self._intended, self._begun = intended, time.perf_counter()
-        if self._transport is not None:
-            self._transport.write(self._run.request)
+    def go_on(self) -> bool:
+        """Send more of the request; whether all of it is sent."""
+        with contextlib.suppress(BlockingIOError):
+            self.unsent = self.unsent[self.socket.send(self.unsent) :]
+        return not self.unsent
 
-    def data_received(self, data: bytes) -> None:
-        """Part of an answer."""
-        self._received += data
-        if self._expected < 0:
-            end = self._received.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = bytes(self._received[:end]).lower()
-            self._status = int(head[9:12])
-            self._expected = end + 4 + int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
-        if len(self._received) >= self._expected:
-            self._received.clear()
-            self._expected = -1
-            self._run.answered(self, self._status, self._intended, self._begun)
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        """Closed by the server."""
-        self._run.lost(self)
+    def receive(self) -> int | None:
+        """The status once the answer is complete, 0 when the server closed, None when more is to come."""
+        data = self.socket.recv(1 << 18)
+        if not data:
+            return 0
+        received = self._received + data if self._received else data
+        end = received.find(b"\r\n\r\n")
+        if end >= 0:
+            length = received[:end].lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]
+            if len(received) >= end + 4 + int(length):
+                self._received = b""
+                return int(received[9:12])
+        self._received = received
+        return None
 
 
 class Run:
-    """One run of a load."""
+    """One run of a load, in one thread: what is due is sent before and after each answer is taken."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -126,99 +132,118 @@ class Run:
         attributes = f"X-Amzn-SageMaker-Custom-Attributes: deadline_ms={load.deadline_ms}\r\n"
         head = load.head + (attributes if load.deadline_ms else "") + f"Content-Length: {len(body)}\r\n\r\n"
         self.request = head.encode() + body
-        self.outcome = Outcome()
+        self.outcome = Outcome(seconds=load.seconds)
+        self._draw = random.Random(load.seed)  # noqa: S311  # arrivals, not secrets
+        self._epoll = select.epoll()
+        self._clients: dict[int, Client] = {}
         self._free: list[Client] = []
-        self._waiting: list[float] = []
-        self._open = 0
-        self._start = self._end = 0.0
-        self._closed_loop = load.rate == 0
+        self._waiting: deque[float] = deque()
+        self._next = self._from = self._end = 0.0
 
-    async def run(self) -> Outcome:
+    def run(self) -> Outcome:
         """Connect, send for `seconds`, wait for what is under way."""
-        loop = asyncio.get_running_loop()
         for _ in range(self.load.connections):
-            _, client = await loop.create_connection(lambda: Client(self), "127.0.0.1", self.load.port)
+            client = Client(self.load.port)
+            self._clients[client.socket.fileno()] = client
+            self._epoll.register(client.socket, select.EPOLLIN)
             self._free.append(client)
-        self._start = time.perf_counter()
-        self._end = self._start + self.load.warm_s + self.load.seconds
-        if self._closed_loop:
-            clients, self._free = self._free, []
-            for client in clients:
-                self._send(client, time.perf_counter())
-            await asyncio.sleep(self._end - self._start)
-        else:
-            await self._poisson(loop)
-        grace = time.perf_counter() + 2.0 + self.load.deadline_ms / 1000
-        while self._open and time.perf_counter() < grace and not self._closed_loop:
-            await asyncio.sleep(0.01)
-        self.outcome.unanswered = 0 if self._closed_loop else self._open + len(self._waiting)
-        self.outcome.seconds = self.load.seconds
+        start, cpu = time.perf_counter(), time.process_time()
+        self._from = start + self.load.warm_s
+        self._end = self._from + self.load.seconds
+        closed_loop = self.load.rate == 0
+        self._next = self._end if closed_loop else start + self._draw.expovariate(self.load.rate)
+        for client in [self._free.pop() for _ in range(self.load.connections if closed_loop else 0)]:
+            self._send(client, time.perf_counter())
+        grace = self._end + (0 if closed_loop else 2 + self.load.deadline_ms / 1000)
+        while (now := time.perf_counter()) < grace:
+            if now >= self._end and len(self._free) == len(self._clients):
+                break
+            self._fire(now)
+            self._take(max(0.0, (self._next if now < self._end else grace) - time.perf_counter()))
+        wall = time.perf_counter() - start
+        self.outcome.cpu_share = (time.process_time() - cpu) / wall
+        if not closed_loop:
+            self.outcome.unanswered = len(self._clients) - len(self._free) + len(self._waiting)
+        for client in self._clients.values():
+            client.socket.close()
+        self._epoll.close()
         return self.outcome
 
-    async def _poisson(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Arrivals from a thread that sleeps to the microsecond: event loops wake to the millisecond."""
-        done = asyncio.Event()
-        draw = random.Random(self.load.seed)  # noqa: S311  # arrivals, not secrets
-
-        def arrivals() -> None:
-            at = self._start + draw.expovariate(self.load.rate)
-            while at < self._end:
-                time.sleep(max(0.0, at - time.perf_counter()))
-                now = time.perf_counter()
-                due: list[float] = []
-                while at <= now:
-                    due.append(at)
-                    at += draw.expovariate(self.load.rate)
-                loop.call_soon_threadsafe(self._fire, due)
-            loop.call_soon_threadsafe(done.set)
-
-        threading.Thread(target=arrivals, daemon=True).start()
-        await done.wait()
-
-    def _fire(self, due: Sequence[float]) -> None:
-        for at in due:
+    def _fire(self, now: float) -> None:
+        """Send what is due, on a free connection or on the next that becomes free."""
+        while self._next <= now and self._next < self._end:
             if self._free:
-                self._send(self._free.pop(), at)
+                self._send(self._free.pop(), self._next)
             else:
-                self._waiting.append(at)
+                self._waiting.append(self._next)
+            self._next += self._draw.expovariate(self.load.rate)
+
+    def _take(self, timeout: float) -> None:
+        """Wait for answers; select sleeps to the microsecond, epoll alone to the millisecond."""
+        if timeout:
+            select.select([self._epoll], [], [], timeout)
+        for number, event in self._epoll.poll(0):
+            client = self._clients[number]
+            if event & select.EPOLLOUT and client.go_on():
+                self._epoll.modify(number, select.EPOLLIN)
+                if client.answered:  # refused while the body was still on its way
+                    self._use_again(client)
+            if event & ~select.EPOLLOUT:
+                status = client.receive()
+                if status == 0:
+                    self._lose(number)
+                elif status is not None:
+                    self._count(client, status)
+                    if not client.unsent:
+                        self._use_again(client)
+            now = time.perf_counter()
+            if self._next <= now:
+                self._fire(now)
 
     def _send(self, client: Client, intended: float) -> None:
-        self._open += 1
-        if intended >= self._start + self.load.warm_s:
+        begun = time.perf_counter()
+        if intended >= self._from:
             self.outcome.sent += 1
-        client.send(intended)
+            self.outcome.lags_ms.append((begun - intended) * 1000)
+        if not client.start(self.request, intended, begun):
+            self._epoll.modify(client.socket, select.EPOLLIN | select.EPOLLOUT)
 
-    def answered(self, client: Client, status: int, intended: float, begun: float) -> None:
-        """An answer is complete: count it, use the connection again."""
+    def _count(self, client: Client, status: int) -> None:
+        """An answer is complete."""
+        client.answered = True
         now = time.perf_counter()
-        self._open -= 1
-        counted = intended if not self._closed_loop else now
-        if self._start + self.load.warm_s <= counted < self._end:
+        closed_loop = self.load.rate == 0
+        if self._from <= (now if closed_loop else client.intended) < self._end:
             self.outcome.statuses[status] += 1
             if status == 200:
-                latency = (now - intended) * 1000
+                latency = (now - client.intended) * 1000
                 self.outcome.latencies_ms.append(latency)
                 self.outcome.in_time += not self.load.deadline_ms or latency <= self.load.deadline_ms
             else:
-                self.outcome.refusals_ms.append((now - begun) * 1000)
-        if self._closed_loop:
-            if now < self._end:
-                self._send(client, now)
+                self.outcome.refusals_ms.append((now - client.begun) * 1000)
+
+    def _use_again(self, client: Client) -> None:
+        """A request is answered and wholly sent: the next one may go."""
+        now = time.perf_counter()
+        if self.load.rate == 0 and now < self._end:
+            self._send(client, now)
         elif self._waiting:
-            self._send(client, self._waiting.pop(0))
+            self._send(client, self._waiting.popleft())
         else:
             self._free.append(client)
 
-    def lost(self, client: Client) -> None:
+    def _lose(self, number: int) -> None:
         """The server closed a connection: it is not used again."""
+        client = self._clients.pop(number)
         if client in self._free:
             self._free.remove(client)
+        client.socket.close()
 
 
 def main() -> None:
     """Run the load that the first argument describes."""
     load = Load(**json.loads(sys.argv[1] if sys.argv[1] != "-" else sys.stdin.read()))
-    outcome = uvloop.run(Run(load).run())
+    outcome = Run(load).run()
     print(json.dumps({"load": {**asdict(load), "body": len(load.body)}, **outcome.summary()}))
 
 

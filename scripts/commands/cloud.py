@@ -68,7 +68,7 @@ def interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def start(
-    supervisor: Supervisor, control_every_s: float | None = None, max_sandboxes: int = 10, gpu_copies: int = 1
+    supervisor: Supervisor, control_every_s: float | None = None, max_sandboxes: int = 8, gpu_copies: int = 1
 ) -> bool:
     """`up` with SIGTERM treated as Ctrl-C, so that both leave nothing behind."""
     from scripts.local.supervisor import Options
@@ -82,7 +82,7 @@ def up(
     api_port: ApiPort = None,
     aws_port: AwsPort = None,
     runtime_port: RuntimePort = None,
-    max_sandboxes: Annotated[int, typer.Option(min=1, help="the most calls at once to one function")] = 10,
+    max_sandboxes: Annotated[int, typer.Option(min=1, help="the most sandboxes of one function")] = 8,
     control_every_s: Every = None,
     gpu_copies: Annotated[int, typer.Option(min=0, help="GPU processes to begin with")] = 1,
     foreground: Foreground = False,

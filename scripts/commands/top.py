@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,17 +87,27 @@ def figures(tally: Tally, endpoints: list[dict[str, Any]], scenario: Scenario) -
 
 
 def regret(tally: Tally, paid_usd: float, scenario: Scenario) -> float | None:
-    """None before there were two requests."""
+    """None before there were two requests; the optimum knows which share needed the heavy model."""
     if len(tally.served) < 2:
         return None
     import numpy as np
 
+    from scripts.simulate.draws import draw
     from scripts.simulate.plan import bounds
     from scripts.simulate.trace import from_times
 
     times = np.array(sorted(one.at_s for one in tally.served))
-    optimum_usd, _, _ = bounds(scenario, from_times("so far", times, seed=0), lookahead=False)
+    trace, seen = from_times("so far", times, seed=0), as_seen(scenario, tally)
+    optimum_usd = bounds(seen, trace, draw(seen, trace.requests, 0.0, 0)).optimum_usd
     return paid_usd / optimum_usd if optimum_usd > 0 else None
+
+
+def as_seen(scenario: Scenario, tally: Tally) -> Scenario:
+    """The scenario with the share of escalations that were made or missed, not that of the release."""
+    share = sum(one.escalated or one.degraded for one in tally.served) / len(tally.served)
+    if scenario.cascade is None:
+        return replace(scenario, profile=replace(scenario.profile, escalation_share=share))
+    return replace(scenario, cascade=replace(scenario.cascade, escalation_share=share))
 
 
 def table(model: str, found: dict[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """The laptop cloud's second process: hosts what moto says is deployed, functions, API, endpoints, schedules.
 
-    python -m scripts.local.cloud --root . --region us-east-1 [--max-sandboxes 10] [--control-every-s 60]
+    python -m scripts.local.cloud --root . --region us-east-1 [--max-sandboxes 8] [--control-every-s 60]
 
 `GET /turnout/status` on the runtime port tells what runs. SIGTERM or SIGINT ends it and all it started.
 """
@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts.local.cloud")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--region", required=True)
-    parser.add_argument("--max-sandboxes", type=int, default=10)
+    parser.add_argument("--max-sandboxes", type=int, default=8)
     parser.add_argument("--control-every-s", type=float, default=None)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import boto3
 
 LATEST = "$LATEST"
+CONCURRENCY = 1000
+"""Calls at once that an account may have in a region, unless a function reserves a number of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Function:
     environment: Mapping[str, str]
     code_url: str
     code_sha256: str
+    concurrency: int = CONCURRENCY
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -147,6 +150,7 @@ def read_function(client: Any, name: str, version: str) -> Function:
         about.get("Environment", {}).get("Variables", {}),
         answer["Code"]["Location"],
         about["CodeSha256"],
+        answer.get("Concurrency", {}).get("ReservedConcurrentExecutions", CONCURRENCY),
     )
 
 
@@ -158,7 +162,11 @@ def read_apis(client: Any) -> list[Api]:
             for integration in client.get_integrations(ApiId=api["ApiId"])["Items"]
         }
         routes = [
-            Route(route["RouteKey"], uris.get(route.get("Target", "").rpartition("/")[2], ""))
+            Route(
+                route["RouteKey"],
+                uris.get(route.get("Target", "").rpartition("/")[2], ""),
+                route.get("AuthorizationType") or "NONE",
+            )
             for route in client.get_routes(ApiId=api["ApiId"])["Items"]
         ]
         apis += [

@@ -1,8 +1,8 @@
 """Hosts functions as Lambda does: a pool of sandboxes a version, grown by load, shrunk by idleness.
 
 A call takes an idle sandbox, the most recently used first. When none is idle one more starts, and the call
-goes to whichever sandbox comes free first, new or old. With `max_sandboxes` calls at once a further one is
-refused, as Lambda refuses it at the account's concurrency: a thousand, but ten in a new account.
+goes to whichever sandbox comes free first, new or old. Above `max_sandboxes` calls wait: Lambda would go
+on, a laptop cannot. Above the function's concurrency (reserved, or the account's) they are refused, as there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Pool:
 
         Raises Throttled.
         """
-        if self.in_flight >= self.max_sandboxes:
+        if self.in_flight >= self.function.concurrency:
             raise Throttled(f"{self.function.name} has {self.in_flight} calls at once")
         self.in_flight += 1
         try:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from handlers.errors import PointerMissing
 from scripts.local import payload
+from scripts.local.authorisation import Refused, authorizer
 from scripts.local.function_host import FunctionHost, Throttled, UnknownFunction
 from scripts.local.payload import HttpRequest, HttpResponse
 from scripts.local.release_upload import current
@@ -84,8 +85,13 @@ class Gateway:
         route, parameters = matched
         api = apis[0]
         name, qualifier = payload.function_of(route.integration_uri, api.stage_variables)
-        now = datetime.now(UTC)
-        event = json.dumps(payload.event(request, api, route, parameters, str(uuid.uuid4()), now)).encode()
+        shown = next((value for key, value in request.headers if key.lower() == "authorization"), "")
+        try:
+            who = authorizer(route.authorization, shown, payload.ACCOUNT_ID)
+        except Refused as refused:
+            return refused.response
+        now, request_id = datetime.now(UTC), str(uuid.uuid4())
+        event = json.dumps(payload.event(request, api, route, parameters, request_id, now, who)).encode()
         if len(event) > payload.MAX_INVOKE_BYTES:
             text = (
                 f"body: {len(event)} bytes as a function's event is not allowed; "

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+ACCOUNT_ID = "123456789012"
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 MAX_INVOKE_BYTES = 6 * 1024 * 1024
 INTEGRATION_TIMEOUT_S = 30.0
@@ -44,10 +45,14 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of a deployed API; `key` is such as `POST /v2/{proxy+}` or `$default`."""
+    """One route of a deployed API; `key` is such as `POST /v2/{proxy+}` or `$default`.
+
+    `authorization` is API Gateway's word: NONE, AWS_IAM or JWT.
+    """
 
     key: str
     integration_uri: str
+    authorization: str = "NONE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,7 @@ def event(
     path_parameters: Mapping[str, str],
     request_id: str,
     now: datetime,
+    authorizer: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The event, format 2.0. A body that is not text by its content type travels in base64."""
     headers = joined(request.headers)
@@ -133,8 +139,9 @@ def event(
         **({"pathParameters": dict(path_parameters)} if path_parameters else {}),
         **({"stageVariables": dict(api.stage_variables)} if api.stage_variables else {}),
         "requestContext": {
-            "accountId": "123456789012",
+            "accountId": ACCOUNT_ID,
             "apiId": api.api_id,
+            **({"authorizer": dict(authorizer)} if authorizer else {}),
             "domainName": host,
             "domainPrefix": host.partition(".")[0],
             "http": {

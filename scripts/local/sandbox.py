@@ -67,7 +67,7 @@ class Sandbox:
         self.started_s = time.monotonic()
         self._package, self._runtime, self._environment, self._log = package, runtime, environment, log
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting: asyncio.Queue[_Call] = asyncio.Queue()
+        self._waiting: asyncio.Queue[_Call | None] = asyncio.Queue()
         self._current: _Call | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._api: web.Server
@@ -172,6 +172,7 @@ class Sandbox:
                 await process.wait()
         if self._server is not None:
             self._server.close()
+            self._waiting.put_nowait(None)  # who still asks for work gets an end, not a cancelled task
             await self._api.shutdown(timeout=0.1)
         if self._tmp:
             shutil.rmtree(self._tmp, ignore_errors=True)
@@ -205,6 +206,8 @@ class Sandbox:
             self.init_ms = (time.monotonic() - self.started_s) * 1000
             self._ready.set_result(None)
         call = await self._waiting.get()
+        if call is None:
+            return web.Response(status=410)
         headers = {
             "Lambda-Runtime-Aws-Request-Id": call.request_id,
             "Lambda-Runtime-Deadline-Ms": str(call.deadline_ms),

@@ -30,7 +30,7 @@ READY_S = 120.0
 class Options:
     """How the cloud is hosted."""
 
-    max_sandboxes: int = 10
+    max_sandboxes: int = 8
     control_every_s: float | None = None
     gpu_copies: int = 1
 

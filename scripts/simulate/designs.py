@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +13,10 @@ from handlers.routing.capacity_prices import capacity_economics
 from handlers.routing.snapshot import Topology
 
 from .design import Design
-from .optimum import SlotPrices, slot_costs, slot_prices, start_usd
-from .scaling import ByEconomics, Fixed, Mark, TargetTracking
+from .relaxed import TICK_S
+from .scaling import ByEconomics, Fixed, Mark, Scheduled, TargetTracking
 from .scenario import Scenario
+from .slots import SlotPrices, slot_costs, slot_prices
 
 NAMES = (
     "turnout",
@@ -25,6 +28,7 @@ NAMES = (
     "target_tracking",
     "mark",
     "break_even",
+    "clairvoyant",
 )
 
 
@@ -39,8 +43,13 @@ def chosen(policies: str) -> tuple[str, ...]:
     return names
 
 
-def design(name: str, scenario: Scenario, counts: NDArray[np.float64], fixed: int | None = None) -> Design:
-    """The design of that name for a trace's counts per second; `fixed` overrides best_fixed's count."""
+def design(
+    name: str, scenario: Scenario, counts: NDArray[np.float64], sizes: Sequence[int] | None = None
+) -> Design:
+    """The design of that name for a trace's counts per second.
+
+    `sizes` is what only hindsight knows: the count of `best_fixed`, the schedule per tick of `clairvoyant`.
+    """
     if name == "all_cpu" or not scenario.has_gpu:
         return Design(name, "cpu_only", Topology.COLOCATED, lambda: Fixed(0))
     rate_rps = _economics(scenario, None, 1.0).capacity_rps
@@ -57,13 +66,16 @@ def design(name: str, scenario: Scenario, counts: NDArray[np.float64], fixed: in
         peak = min(scenario.max_instances, max(1, int(np.ceil(counts.max() / rate_rps))))
         return Design(name, "gpu_only", Topology.SPLIT, lambda: Fixed(peak))
     if name == "best_fixed":
-        count = best_fixed(scenario, counts) if fixed is None else fixed
+        count = best_fixed(scenario, counts) if sizes is None else sizes[0]
         return Design(name, "turnout", None, lambda: Fixed(count))
     if name == "target_tracking":
         return Design(name, "turnout", None, lambda: TargetTracking(rate_rps / 0.9, scenario.max_instances))
     if name == "mark":
         economics = _economics(scenario, None, 1.0, most)
         return Design(name, "turnout", None, lambda: Mark(economics))
+    if name == "clairvoyant" and sizes is not None and scenario.profile.gpu is not None:
+        startup_s = scenario.profile.gpu.startup_s
+        return Design(name, "turnout", None, lambda: Scheduled(sizes, startup_s, TICK_S))
     raise InvalidInput("--policies", name, ", ".join(NAMES))
 
 
@@ -93,4 +105,4 @@ def best_fixed(scenario: Scenario, counts: NDArray[np.float64]) -> int:
     totals = np.zeros(most + 1)
     for start in range(0, len(counts), 4096):
         totals += slot_costs(counts[start : start + 4096], 1.0, prices, most).sum(axis=0)
-    return int(np.argmin(totals + np.arange(most + 1) * start_usd(scenario)))
+    return int(np.argmin(totals + np.arange(most + 1) * scenario.start_usd))

@@ -51,6 +51,16 @@ def draw(scenario: Scenario, requests: int, explore_share: float, seed: int) -> 
     )
 
 
+def needing(scenario: Scenario, draws: Draws) -> NDArray[np.bool_]:
+    """Which requests need the GPU's answer: those whose CPU answer is below the threshold."""
+    threshold = -1.0
+    if scenario.cascade is not None:
+        threshold = scenario.cascade.threshold
+    elif scenario.escalation_share > 0.0 and scenario.profile.gpu is not None:
+        threshold = NOMINAL_THRESHOLD
+    return np.asarray(np.frombuffer(draws.confidence, dtype=np.float64) < threshold)
+
+
 def _seconds(curve: Quantiles, uniform: NDArray[np.float64]) -> Seconds:
     """Samples of a latency curve, by inverting it: linear in −ln(1 − q) between its levels."""
     levels = -np.log1p(-np.array(LEVELS))

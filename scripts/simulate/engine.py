@@ -20,19 +20,20 @@ import numpy as np
 
 from handlers.routing.policy import STANDBY_MARGIN_MS, decide, gpu_within_ms
 from handlers.routing.profile import GpuProfile
-from handlers.routing.snapshot import Snapshot, Topology
+from handlers.routing.snapshot import Topology
 from handlers.routing.types import Decision, Local, Path, Request
 
 from .design import Design, snapshot_of
-from .draws import Draws
+from .draws import Draws, needing
 from .fleet import BATCH_DONE, BATCH_TIMER, INSTANCE_LOST, INSTANCE_READY, Fleet, Instance
 from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of, price_list
+from .relaxed import TICK_S
 from .sandboxes import COLD, THROTTLED, Sandboxes
 from .scaling import Seen
 from .scenario import Scenario
 from .trace import Trace
 
-TICK_S, FRONT_INIT_S = 60.0, 0.35
+FRONT_INIT_S = 0.35
 TICK, ESCALATE = 0, 5
 
 
@@ -86,12 +87,7 @@ class _Run:
                 self.fleet.became_ready(instance)
             self._publish(0.0)
             self._schedule(TICK_S, TICK, None)
-        cascade = self.snapshot.cascade
-        threshold = cascade.threshold if cascade is not None else -1.0
-        if scenario.escalation_share > 0 and cascade is None:
-            full = Snapshot.from_profile(scenario.profile, economics, cascade=scenario.cascade)
-            threshold = full.cascade.threshold if full.cascade else -1.0
-        self.needs = np.frombuffer(draws.confidence, dtype=np.float64) < threshold
+        self.needs = needing(scenario, draws)
         self.needing = self.needs.tobytes()
 
     def _schedule(self, at: float, kind: int, what: Instance | int | None) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from handlers.routing.capacity_prices import capacity_economics
+from handlers.routing.capacity import THRESHOLDS
 
-from .designs import NAMES, awake_prices, best_fixed, design
-from .draws import draw
+from .designs import NAMES, best_fixed, design
+from .draws import Draws, draw
 from .engine import replay
-from .optimum import bound_prices, clairvoyant_usd, size_needed
+from .optimum import clairvoyant_usd, rule_on
 from .outcome import Outcome
+from .relaxed import block_costs, blocks_of_start, size_needed, start_usd
 from .scenario import Scenario
-from .slots import LOOKAHEAD_THRESHOLDS, rule_usd
 from .trace import Trace
 
 EXPLORE_SHARE = 0.01
@@ -25,17 +25,34 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the trace costs at least, USD, by how much is known: `optimum_sizes` holds a count per minute.
+
+    `optimum_usd`: the whole future, in time to order before the trace begins. `standing_usd`: the whole
+    future, but nothing was ordered before the first request. `lookahead_usd`: as far ahead as a start takes.
+    """
+
+    optimum_usd: float
+    optimum_sizes: list[int]
+    standing_usd: float
+    lookahead_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The result: outcomes by policy, the two bounds in USD for the trace, and how long it took."""
+    """The result: outcomes by policy, the bounds in USD for the trace, and how long it took."""
 
     scenario: Scenario
     trace: Trace
     outcomes: dict[str, Outcome]
-    optimum_usd: float
-    optimum_sizes: list[int]
-    lookahead_usd: float
+    bounds: Bounds
     wall_s: float
     seed: int
+
+    @property
+    def optimum_usd(self) -> float:
+        """The clairvoyant optimum for the trace."""
+        return self.bounds.optimum_usd
 
     def regret(self, name: str) -> float:
         """A policy's cost over the clairvoyant optimum's."""
@@ -61,6 +78,7 @@ def make_plan(
     began = time.perf_counter()
     counts = trace.counts(SLOT_S)
     draws = draw(scenario, trace.requests, EXPLORE_SHARE, seed)
+    least = bounds(scenario, trace, draws)
     outcomes: dict[str, Outcome] = {}
     for name in names:
 
@@ -70,38 +88,25 @@ def make_plan(
         if name == "best_fixed" and scenario.has_gpu:
             near = best_fixed(scenario, counts)
             tried = [
-                replay(scenario, trace, design(name, scenario, counts, count), draws, seed, done)
+                replay(scenario, trace, design(name, scenario, counts, [count]), draws, seed, done)
                 for count in range(max(0, near - 1), near + 2)
             ]
             outcomes[name] = min(tried, key=lambda one: (one.attainment < scenario.attainment, one.cost_usd))
         else:
-            outcomes[name] = replay(scenario, trace, design(name, scenario, counts), draws, seed, done)
-    optimum, sizes, lookahead = bounds(scenario, trace)
-    return Plan(scenario, trace, outcomes, optimum, sizes, lookahead, time.perf_counter() - began, seed)
+            known = least.optimum_sizes if name == "clairvoyant" else None
+            made = design(name, scenario, counts, known)
+            outcomes[name] = replay(scenario, trace, made, draws, seed, done)
+    return Plan(scenario, trace, outcomes, least, time.perf_counter() - began, seed)
 
 
-def bounds(scenario: Scenario, trace: Trace, lookahead: bool = True) -> tuple[float, list[int], float]:
-    """The clairvoyant optimum (USD, its sizes by second), and the best rule with start-up-time lookahead."""
-    counts = trace.counts(SLOT_S)
-    prices = bound_prices(scenario)
-    most = size_needed(counts, SLOT_S, prices, scenario.max_instances) if scenario.has_gpu else 0
-    optimum, sizes = clairvoyant_usd(counts, SLOT_S, prices, most)
-    if not (scenario.has_gpu and lookahead):
-        return optimum, sizes.tolist(), optimum
-    awake = awake_prices(scenario)
-    rule = capacity_economics(scenario.profile, scenario.economics, topology=None, max_instances=most)
-    ahead = min(
-        rule_usd(
-            counts,
-            SLOT_S,
-            awake,
-            replace(rule, threshold=threshold, capacity_rps=awake.rate_rps),
-            delay_s=0.0,
-            tick_slots=60,
-        )
-        for threshold in LOOKAHEAD_THRESHOLDS
-    )
-    return optimum, sizes.tolist(), ahead
+def bounds(scenario: Scenario, trace: Trace, draws: Draws) -> Bounds:
+    """The clairvoyant optimum in the relaxed replay (see `relaxed`), and with less foresight."""
+    costs = block_costs(scenario, trace, draws, size_needed(scenario, trace))
+    start = start_usd(scenario)
+    optimum, sizes = clairvoyant_usd(costs.entered, start, costs.stayed)
+    standing, _ = clairvoyant_usd(costs.entered, start, costs.stayed, blocks_of_start(scenario))
+    ahead = min(rule_on(costs.stayed, start, threshold) for threshold in THRESHOLDS)
+    return Bounds(optimum, sizes.tolist(), standing, ahead)
 
 
 def summary(plan: Plan) -> dict[str, object]:
@@ -116,8 +121,8 @@ def summary(plan: Plan) -> dict[str, object]:
         "latency_slo_ms": plan.scenario.latency_slo_ms,
         "attainment_objective": plan.scenario.attainment,
         "optimum_usd": plan.optimum_usd,
-        "lookahead_usd": plan.lookahead_usd,
-        "lookahead_regret": plan.lookahead_usd / plan.optimum_usd,
+        "standing_start_usd": plan.bounds.standing_usd,
+        "lookahead_usd": plan.bounds.lookahead_usd,
         "policies": {name: policy_summary(plan, name) for name in plan.outcomes},
         "notes": list(plan.trace.notes),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from . import timestamps
+from .draws import draw
 from .plan import MONTH_S, bounds
 from .readers import open_text
 from .rows import InvalidTrace, Options, Rows
@@ -72,7 +73,8 @@ def regret_report(
     """
     logged, rows = read_log(path, options)
     trace = from_times(path.name, np.array([one.at_s for one in logged]), seed=options.seed)
-    optimum, _, lookahead = bounds(scenario, trace)
+    least = bounds(scenario, trace, draw(scenario, trace.requests, 0.0, options.seed))
+    optimum, lookahead = least.optimum_usd, least.lookahead_usd
     rent = scenario.economics.gpu_hour
     minutes = {int(one.at_s // 60) for one in logged if one.path == "gpu"}
     hours = len(minutes) / 60.0 if gpu_hours is None else gpu_hours

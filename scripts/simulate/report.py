@@ -80,7 +80,7 @@ def _table(plan: Plan, best: str) -> str:
         rows += f"<tr{mark}>" + "".join(f"<td>{escape(c)}</td>" for c in (name, *cells(plan, name))) + "</tr>"
     bound = (
         f"<p>Clairvoyant optimum: {plan.monthly_usd(plan.optimum_usd):,.2f} USD a month. With no more "
-        f"foresight than a start-up takes: {plan.lookahead_usd / plan.optimum_usd:.2f} × that.</p>"
+        f"foresight than a start-up takes: {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} × that.</p>"
     )
     return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>{bound}'
 
@@ -102,8 +102,7 @@ def _arrivals(plan: Plan) -> str:
 def _capacity(plan: Plan, name: str) -> str:
     end = plan.trace.duration_s / 3600
     ready = [(at / 3600, float(count)) for at, count, _ in plan.outcomes[name].capacity] or [(0.0, 0.0)]
-    step = max(1, len(plan.optimum_sizes) // 1200)
-    best = [(slot / 3600, float(size)) for slot, size in enumerate(plan.optimum_sizes) if slot % step == 0]
+    best = [(minute / 60, float(size)) for minute, size in enumerate(plan.bounds.optimum_sizes)]
     most = max([count for _, count in ready] + [size for _, size in best] + [1.0])
     chart = Chart((0, end), (0, most * 1.1), "hours", "instances")
     chart.line([*best, (end, best[-1][1])], "clairvoyant optimum", 1, steps=True)

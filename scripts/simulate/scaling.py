@@ -66,6 +66,21 @@ class Fixed:
         return self.first, "fixed"
 
 
+class Scheduled:
+    """A schedule known beforehand, one count per tick: holds what the next start-up time will need."""
+
+    def __init__(self, sizes: Sequence[int], startup_s: float, tick_s: float) -> None:
+        self.first = sizes[0]
+        self._sizes = sizes
+        self._ahead = 1 + ceil(startup_s / tick_s)
+        self._tick_s = tick_s
+
+    def target(self, seen: Seen) -> tuple[int, str]:
+        """The most that is scheduled until an order given now would be ready."""
+        at = min(round(seen.now_s / self._tick_s), len(self._sizes) - 1)
+        return max(self._sizes[at : at + self._ahead]), "scheduled"
+
+
 class TargetTracking:
     """SageMaker's target tracking on invocations per instance, as Application Auto Scaling documents it.
 

@@ -69,6 +69,14 @@ class Scenario:
         """Share of the requests whose CPU answer is below the threshold."""
         return self.cascade.escalation_share if self.cascade else self.profile.escalation_share
 
+    @property
+    def start_usd(self) -> float:
+        """What one start of an instance costs, USD: its rent until it is ready, where that is billed."""
+        gpu = self.profile.gpu
+        if gpu is None or not gpu.startup_billed:
+            return 0.0
+        return self.economics.gpu_second_usd() * gpu.startup_s
+
     def priced(self, **changes: float) -> Scenario:
         """The same with other prices."""
         return replace(self, economics=replace(self.economics, **changes))  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def show(console: Console, plan: Plan, advice: Advice, points: Sequence[Point]) 
     console.print(table)
     console.print(
         f"clairvoyant optimum: {plan.monthly_usd(plan.optimum_usd):,.2f} USD/month; with no more foresight "
-        f"than a start-up takes: {plan.lookahead_usd / plan.optimum_usd:.2f} × that.",
+        f"than a start-up takes: {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} × that.",
         highlight=False,
     )
     console.print()

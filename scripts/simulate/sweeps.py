@@ -78,7 +78,5 @@ def sweep(
 def _point(kind: str, value: float, scenario: Scenario, trace: Trace, seed: int) -> Point:
     draws = draw(scenario, trace.requests, EXPLORE_SHARE, seed)
     one = replay(scenario, trace, design("turnout", scenario, trace.counts(SLOT_S)), draws, seed)
-    optimum, _, _ = bounds(scenario, trace, lookahead=False)
-    return Point(
-        kind, value, one.cost_usd, one.cost_usd / optimum, one.attainment, one.accuracy, one.gpu_hours
-    )
+    regret = one.cost_usd / bounds(scenario, trace, draws).optimum_usd
+    return Point(kind, value, one.cost_usd, regret, one.attainment, one.accuracy, one.gpu_hours)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from handlers.adapters.bootstrap import EventualGpu, Running, start
+from handlers.routing.breaker import CLOSED
 from handlers.routing.tokens import Tokens
+from handlers.routing.types import Path
 
 SLO_MS = 250.0
 TOLERANCE_MS = 60.0  # the promise is 5 ms; this machine may be busy with other tests
@@ -147,3 +149,20 @@ def test_GIVEN_failure_after_failure_WHEN_asked_again_THEN_the_breaker_spares_th
 
     assert len(endpoint.seen) < 12
     assert answer["parameters"]["reason"] == "breaker_open"
+
+
+def test_GIVEN_a_fresh_sandbox_WHEN_the_gpu_is_asked_in_a_hurry_THEN_the_cpu_answers_at_once_and_then_the_gpu(
+    gpu_environ: dict[str, str], event: Callable[..., Any], endpoint: Any
+) -> None:
+    running = start(gpu_environ, time.monotonic)
+
+    first = ask(running, event, [SURE], path="gpu")
+
+    assert first["parameters"]["degraded_reason"] == "gpu_unprepared"
+    assert first["parameters"]["actual_ms"] < SLO_MS / 2
+    assert endpoint.seen == []
+    assert running.service._observer.breakers[Path.GPU] == CLOSED, "it says nothing of the endpoint"
+    gpu = running.service.prepare().gpu
+    assert isinstance(gpu, EventualGpu)
+    gpu.warm().result(10.0)
+    assert ask(running, event, [SURE], path="gpu", latency_slo_ms=5_000)["labels"] == ["blue"]

@@ -156,3 +156,14 @@ def test_GIVEN_a_front_WHEN_the_models_function_answers_for_it_THEN_only_the_fro
         for early, late in zip(before, after, strict=True)
     ]
     assert counted == [{"requests": 1.0, "cpu": 0.0}, {"requests": 0.0, "cpu": 1.0}]
+
+
+def test_GIVEN_a_fresh_front_WHEN_its_first_request_asks_the_gpu_THEN_its_client_is_there_already(
+    host: Any, gpu_environ: dict[str, str], event: Callable[..., Any]
+) -> None:
+    running = start(
+        gpu_environ | {"TURNOUT_ROLE": "front", "TURNOUT_MODEL_FUNCTION": "turnout-test-tiny:live"},
+        time.monotonic,
+    )
+    status, answer = ask(running, event, path="gpu")
+    assert (status, answer["labels"]) == (200, ["blue"])

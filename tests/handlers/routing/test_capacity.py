@@ -100,8 +100,29 @@ def test_room_goes_to_the_escalations_first() -> None:
     """Given room for some, when a tenth needs the GPU, then those are what the room is charged for."""
     prices = PathPrices(cpu_usd=1e-5, gpu_usd=1e-6, missed_usd=1e-3)
     economics = replace(ECONOMICS, asleep=prices, awake=prices, capacity_rps=1.0)
-    usd = serving_usd(1, 10.0, 1.0, 0.1, economics)
+    usd = serving_usd(1, [10.0], 1.0, 0.1, economics)
     assert usd == pytest.approx(9 * 1e-5 + 1e-6)
+
+
+def test_a_burst_may_wait_for_room_as_long_as_it_is_said() -> None:
+    """Given a burst and then nothing, then what may wait is served from the room that comes after."""
+    burst = [20.0, 0.0, 0.0, 0.0]
+    patient = replace(ECONOMICS, queue_s=2.0)
+    served = [
+        sum(burst) - serving_usd(1, burst, 1.0, 0.0, one) / (CPU.cpu_usd - CPU.gpu_usd)
+        for one in (ECONOMICS, patient)
+    ]
+    assert served[1] - served[0] == pytest.approx(2.0 * ECONOMICS.capacity_rps)
+
+
+def test_what_earns_its_start_within_the_horizon_is_ordered_at_once() -> None:
+    """Given a full load from nothing, then the forecast orders after one minute, and α = 1 alone later."""
+    ordered = [
+        next(i for i, size in enumerate(drive([5.0] * 20, replace(ECONOMICS, threshold=alpha))[0]) if size)
+        for alpha in (None, 1.0)
+    ]
+    assert ordered[0] == 0
+    assert ordered[1] > 3
 
 
 def test_it_jumps_over_a_size_that_alone_would_not_pay() -> None:
@@ -157,8 +178,11 @@ def bound_usd(plain_usd: float, largest: int) -> float:
     return (1 + TRUST_SHARE) * plain_usd + start * (TRUST_STARTS + 2) * (1 + largest) + one_interval
 
 
-def adversary(threshold: float, rate: float, minutes: int) -> list[float]:
-    """Load that stops the moment the rule at `threshold` has started, and comes back when it has let go."""
+def adversary(threshold: float | None, rate: float, minutes: int) -> list[float]:
+    """Load that stops the moment the rule at `threshold` has started, and comes back when it has let go.
+
+    With None it is made against the fleet itself, which the forecast leads until it has lost.
+    """
     economics = replace(ECONOMICS, threshold=threshold)
     rates: list[float] = []
     on = True
@@ -169,7 +193,7 @@ def adversary(threshold: float, rate: float, minutes: int) -> list[float]:
     return rates
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("threshold", [None, *THRESHOLDS])
 @pytest.mark.parametrize("rate", [5.0, 12.0])
 def test_learning_is_bounded_against_an_adversary(threshold: float, rate: float) -> None:
     """Given arrivals made to hurt one threshold, then the bill keeps the stated bound."""

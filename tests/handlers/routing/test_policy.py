@@ -8,7 +8,7 @@ import pytest
 
 from handlers.errors import InvalidInput
 from handlers.routing.breaker import Breaker
-from handlers.routing.policy import STANDBY_MARGIN_MS, decide
+from handlers.routing.policy import QUEUE_SHARE, STANDBY_MARGIN_MS, decide, gpu_within_ms
 from handlers.routing.types import (
     BudgetView,
     Local,
@@ -20,7 +20,7 @@ from handlers.routing.types import (
     Topology,
 )
 
-from .builders import CASCADE, request, snapshot
+from .builders import CASCADE, PRICES, request, snapshot
 
 OPEN = Breaker(open_until=1e9)
 
@@ -235,6 +235,15 @@ def test_numbers_that_make_no_sense_are_rejected(field: str, value: float) -> No
     assert refused.value.field == field
 
 
+def test_those_who_may_do_without_leave_the_queue_to_escalations() -> None:
+    free = decide(request(), snapshot(gpu_ready=1), Local(), 0.0)
+    mixed = decide(request(), snapshot(CASCADE, gpu_ready=1), Local(), 0.0)
+    best = decide(request(quality=Quality.BEST), snapshot(CASCADE, gpu_ready=1), Local(), 0.0)
+    assert free.path is mixed.path is best.path is Path.GPU
+    assert gpu_within_ms(mixed) == max(QUEUE_SHARE * gpu_within_ms(free), mixed.gpu_needs_ms)
+    assert gpu_within_ms(best) == gpu_within_ms(free)
+
+
 def test_a_batch_is_shared_where_that_is_cheaper_and_sent_whole_where_that_is() -> None:
     # The seventeenth item costs the GPU one more batch, and the CPU less time than it waits anyway.
     made = decide(request(items=17, latency_slo_ms=5_000.0), snapshot(gpu_ready=1), Local(), 0.0)
@@ -251,6 +260,15 @@ def test_a_front_sends_the_batch_whole_because_its_wait_is_cheap_unless_time_is_
     front = snapshot(gpu_ready=1, topology=Topology.SPLIT)
     assert decide(request(items=17, latency_slo_ms=29_000.0), front, Local(), 0.0).gpu_items == 0
     assert decide(request(items=17, latency_slo_ms=500.0), front, Local(), 0.0).gpu_items == 16
+
+
+def test_a_large_body_passes_the_front_door_as_several_requests() -> None:
+    costs = [
+        decide(request(payload_bytes=size), snapshot(), Local(), 0.0).options[0].cost_usd
+        for size in (0, 524_288, 524_289, 2_000_000)
+    ]
+    door = PRICES["front_door_request"]
+    assert [round((cost - costs[0]) / door, 6) for cost in costs] == [0.0, 0.0, 1.0, 3.0]
 
 
 def test_a_forced_path_and_the_best_quality_are_not_shared() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from handlers.errors import InvalidConfig, ReleaseError
 from model_build.gpu_server.arena import Arena, open_shared
 from model_build.gpu_server.metrics import Emf, Metrics
+from model_build.gpu_server.pace import Pace
 from model_build.gpu_server.program import refuse_pickles
 from model_build.gpu_server.settings import Settings, from_environment
 
@@ -82,3 +85,24 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt2").write_bytes(b"not a zip")
     with pytest.raises(ReleaseError, match=r"model\.pt2"):
         refuse_pickles(tmp_path / "model.pt2")
+
+
+def test_a_request_read_in_a_round_that_follows_another_at_once_is_as_old_as_that_one() -> None:
+    async def scenario() -> tuple[float, float, float, float]:
+        loop = asyncio.get_running_loop()
+        pace, seen = Pace(loop), [0.0] * 4
+        await asyncio.sleep(0.01)
+        seen[0] = time.monotonic() - pace.arrival()  # after a pause: it has just come
+        time.sleep(0.02)
+        seen[1] = time.monotonic() - pace.arrival()  # read late in the same round
+        await asyncio.sleep(0)
+        seen[2] = time.monotonic() - pace.arrival()  # the next round follows at once
+        await asyncio.sleep(0.01)
+        seen[3] = time.monotonic() - pace.arrival()
+        return seen[0], seen[1], seen[2], seen[3]
+
+    fresh, late, following, again = asyncio.run(scenario())
+    assert fresh < 0.01
+    assert late >= 0.02
+    assert following >= 0.02
+    assert again < 0.01

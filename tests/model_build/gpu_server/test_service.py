@@ -56,7 +56,7 @@ class Client:
 
     def __init__(self, house: House) -> None:
         self.written: list[bytes] = []
-        self.closed = False
+        self.closed = self.paused = False
         self.connection = Connection(house.service, house.arena, house.pace, house.clients, LIMITS)
         self.connection.connection_made(self)  # type: ignore[arg-type]  # the two calls that are made of it
 
@@ -66,15 +66,29 @@ class Client:
     def close(self) -> None:
         self.closed = True
 
-    def send(self, data: bytes | memoryview) -> None:
-        """As the event loop does it: into the buffer that the connection offers."""
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    async def send_as_allowed(self, data: bytes) -> None:
+        """Like `send`, but a connection that reads no further is left in peace meanwhile."""
         view = memoryview(data)
         while view:
+            await until(lambda: not self.paused)
+            view = self.send(view, whole=False)
+
+    def send(self, data: bytes | memoryview, whole: bool = True) -> memoryview:
+        """As the event loop does it: into the buffer that the connection offers. What is not sent yet."""
+        view = memoryview(data)
+        while view and (whole or not self.paused):
             buffer = self.connection.get_buffer(-1)
             size = min(len(buffer), len(view))
             buffer[:size] = view[:size]
             self.connection.buffer_updated(size)
             view = view[size:]
+        return view
 
     @property
     def status(self) -> str:
@@ -92,7 +106,7 @@ class House:
         self.service = Service(self.arena, self.decoder, self.metrics, 60, lambda: (True, {}))
         self.engine = Engine(SPEC, self.arena, Curve((1, 2), (1.0, 1.0)), 0.0, self.pace, self.metrics)
         outs = [place for place in (self.arena.acquire() for _ in range(DEPTH)) if place is not None]
-        self.lane = Lane(self.work, outs)
+        self.lane = Lane(self.work, outs, lambda: None)
         self.engine.add_lane(self.lane)
         self.service.engine = self.engine
         self.batches = 0
@@ -215,6 +229,27 @@ def test_a_binary_body_is_not_copied_on_its_way_through_the_front() -> None:
         tracemalloc.stop()
         assert len(request) > 3_000_000
         assert peak < 300_000
+
+    run(scenario)
+
+
+def test_what_follows_a_refused_body_is_read_in_order() -> None:
+    async def scenario(house: House) -> None:
+        client = Client(house)
+        late = binary_request(1, items=4).replace(
+            b"\r\n\r\n", b"\r\nX-Amzn-SageMaker-Custom-Attributes: deadline_ms=0.1\r\n\r\n", 1
+        )
+        ping = b"GET /ping HTTP/1.1\r\n\r\n"
+        await client.send_as_allowed(late + binary_request(6) + late + ping + ping + binary_request(7))
+        await until(lambda: len(client.written) == 6)
+        assert [data[9:12] for data in client.written] == [b"429", b"200", b"429", b"200", b"200", b"200"]
+        assert [
+            json.loads(client.written[n].split(b"\r\n\r\n")[1])["outputs"][0]["data"] for n in (1, 5)
+        ] == [
+            [-6.0],
+            [-7.0],
+        ]
+        assert house.arena.free == 6
 
     run(scenario)
 

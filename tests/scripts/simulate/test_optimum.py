@@ -16,19 +16,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from handlers.routing.capacity import CapacityEconomics, PathPrices
 from handlers.routing.snapshot import Topology
 from scripts.simulate.designs import awake_prices
-from scripts.simulate.optimum import (
-    SlotPrices,
-    bound_prices,
-    clairvoyant_usd,
-    size_needed,
-    slot_costs,
-    slot_prices,
-    wait_segments,
-)
+from scripts.simulate.optimum import clairvoyant_usd
 from scripts.simulate.readers import read
+from scripts.simulate.relaxed import wait_segments
 from scripts.simulate.rows import Options
 from scripts.simulate.scenario import read_profile
-from scripts.simulate.slots import rule_usd
+from scripts.simulate.slots import SlotPrices, bound_prices, rule_usd, size_needed, slot_costs, slot_prices
 from scripts.simulate.tables import PROFILES, TRACES, traces_folder
 
 
@@ -93,9 +86,9 @@ def test_the_dynamic_programme_is_exact(counts: list[int], profile: str, slot_s:
     """Given small instances, then a mixed-integer solver finds the same optimum."""
     prices = bound_prices(read_profile(PROFILES / f"{profile}.json"))
     arrivals = np.array(counts, dtype=np.float64) * slot_s / 4
-    found, sizes = clairvoyant_usd(arrivals, slot_s, prices, 4)
-    assert found == pytest.approx(solved_by_milp(arrivals, prices, 4, slot_s), rel=1e-6, abs=1e-9)
     costs = slot_costs(arrivals, slot_s, prices, 4)
+    found, sizes = clairvoyant_usd(costs, prices.startup)
+    assert found == pytest.approx(solved_by_milp(arrivals, prices, 4, slot_s), rel=1e-6, abs=1e-9)
     starts = np.maximum(np.diff(np.concatenate(([0], sizes))), 0).sum()
     assert found == pytest.approx(costs[np.arange(len(sizes)), sizes].sum() + starts * prices.startup)
 
@@ -117,7 +110,8 @@ def test_no_rule_is_cheaper_than_the_optimum(counts: list[float], threshold: flo
     scenario = read_profile(PROFILES / "medium.json")
     prices, slot_s = awake_prices(scenario), 60.0
     arrivals = np.array(counts) * slot_s
-    bound, _ = clairvoyant_usd(arrivals, slot_s, bound_prices(scenario), 4)
+    least = bound_prices(scenario)
+    bound, _ = clairvoyant_usd(slot_costs(arrivals, slot_s, least, 4), least.startup)
     economics = _rule(scenario.economics.gpu_hour, 300.0, prices, threshold, 4)
     assert rule_usd(arrivals, slot_s, prices, economics, delay_s=300.0) >= bound - 1e-9
 
@@ -160,7 +154,7 @@ def test_the_study_of_the_traces_is_reproduced(
     cpu = gb_s * 0.0000166667 + 2e-7
     prices = SlotPrices(cpu, cpu, 0.0, ((rate, 0.0),), 0.0, 0.0, 1.41 / 3600, 1.41 / 3600 * 300)
     most = size_needed(counts, slot_s, prices, 20)
-    optimum, _ = clairvoyant_usd(counts, slot_s, prices, most)
+    optimum, _ = clairvoyant_usd(slot_costs(counts, slot_s, prices, most), prices.startup)
     alone = slot_costs(counts, slot_s, prices, 0).sum()
     assert alone / optimum == pytest.approx(cpu_ratio, abs=0.01)
     economics = _rule(1.41, 300.0, prices, 1.0, most)
@@ -191,7 +185,7 @@ def test_the_study_of_the_profiles_is_reproduced(
     counts = read(traces() / TRACES[label], Options()).counts(slot_s) * scale
     bound = _full_batches(bound_prices(scenario))
     most = size_needed(counts, slot_s, bound, 60)
-    optimum, _ = clairvoyant_usd(counts, slot_s, bound, most)
+    optimum, _ = clairvoyant_usd(slot_costs(counts, slot_s, bound, most), bound.startup)
     assert slot_costs(counts, slot_s, bound, 0).sum() / optimum == pytest.approx(cpu_ratio, abs=0.03)
     colocated_prices = _full_batches(
         slot_prices(scenario, Topology.COLOCATED, Topology.COLOCATED, scenario.economics.model_memory_mb)
