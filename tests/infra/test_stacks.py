@@ -185,7 +185,14 @@ def test_a_rest_api_has_the_same_routes_authorised_throttled_and_logged(rest: St
 
 
 def test_a_rest_api_that_serves_other_methods_is_deployed_anew(rest: Stage, tmp_path: Path):
-    direct = varied(tmp_path, ("[stages.dev]\n", '[stages.dev]\napi = "rest"\n')).templates
+    options = (
+        '[stages.dev]\napi = "rest"\n'
+        'domain = {name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:1:certificate/1"}\n'
+    )
+    direct = varied(tmp_path, ("[stages.dev]\n", options)).templates
+    (named,) = resources(direct, "AWS::ApiGateway::DomainName")
+    assert named["Properties"]["SecurityPolicy"] == "TLS_1_2"
+    assert len(resources(direct, "AWS::ApiGateway::BasePathMapping")) == 1
     ids = [
         {name for name, r in t["turnout-dev-api"]["Resources"].items() if r["Type"].endswith("::Deployment")}
         for t in (rest.templates, direct)
