@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from moto.applicationautoscaling.models import applicationautoscaling_backends
+from moto.applicationautoscaling.models import (
+    FakeApplicationAutoscalingPolicy,
+    applicationautoscaling_backends,
+)
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
 from moto.codebuild.models import codebuild_backends
@@ -235,18 +238,23 @@ def scaled(properties: Mapping[str, Any]) -> tuple[str, str, str]:
     return properties["ServiceNamespace"], properties["ResourceId"], properties["ScalableDimension"]
 
 
-def make_policy(wanted: Wanted) -> Made:
+def put_policy(wanted: Wanted) -> FakeApplicationAutoscalingPolicy:
     p = wanted.properties
     namespace, resource, dimension = scaled(p)
     body = p.get("TargetTrackingScalingPolicyConfiguration") or p.get("StepScalingPolicyConfiguration") or {}
-    policy = applicationautoscaling_backends[wanted.account_id][wanted.region].put_scaling_policy(
+    return applicationautoscaling_backends[wanted.account_id][wanted.region].put_scaling_policy(
         wanted.name, namespace, resource, dimension, body, p["PolicyType"]
     )
-    return Made(policy.policy_arn, {"Arn": policy.policy_arn})
 
 
-def change_policy(_made: Made, wanted: Wanted) -> Made:
-    return make_policy(wanted)
+def make_policy(wanted: Wanted) -> Made:
+    arn = put_policy(wanted).policy_arn
+    return Made(arn, {"Arn": arn})
+
+
+def change_policy(made: Made, wanted: Wanted) -> Made:
+    put_policy(wanted).policy_arn = made.ref  # AWS keeps a policy's ARN; moto makes a new one
+    return made
 
 
 def drop_policy(_made: Made, wanted: Wanted) -> None:

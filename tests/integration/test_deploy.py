@@ -199,7 +199,8 @@ def test_releases_move_everything_together_and_back(cloud: Cloud):
         "GpuConfig",
     }
     # And the CDK command line, deploying again, changes nothing of it
-    cloud.cdk("deploy", "--exclusively", "turnout-local-endpoint-digits", "turnout-local-api")
+    stacks = ("turnout-local-endpoint-digits", "turnout-local-api")
+    cloud.cdk("deploy", "--exclusively", "--require-approval", "never", *stacks)
     assert cloud.inventory() == after
     assert second in served()
     assert cloud.rollout().rollback(lambda _: None) == first
