@@ -51,7 +51,8 @@ def gpu_within_ms(decision: Decision) -> float:
 
     A front has asked for the standby by then and would pay twice; a colocated function has the CPU's answer.
     Where some answers need the heavy model, those who may do without it leave it room: an endpoint that takes
-    them only while its queue is short has the rest of the queue for escalations, which are worth more.
+    them only while its queue is short has the rest of the queue for escalations, which are worth more. What
+    the endpoint needs it is given: where the CPU is faster, the GPU was chosen because most answers need it.
     """
     within_ms = 0.0 if decision.gpu_items else decision.standby_after_ms
     if within_ms <= 0.0:
@@ -59,7 +60,7 @@ def gpu_within_ms(decision: Decision) -> float:
         within_ms = inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
     if decision.gpu_items or decision.degraded_below is None or decision.standby_degrades:
         return within_ms
-    return min(within_ms, max(QUEUE_SHARE * within_ms, decision.gpu_needs_ms))
+    return max(QUEUE_SHARE * within_ms, decision.gpu_needs_ms)
 
 
 def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> tuple[Option, Reason]:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handlers.errors import EndpointError, EndpointThrottled, EndpointUnprepared, Overloaded
+from handlers.errors import (
+    EndpointError,
+    EndpointThrottled,
+    EndpointTimeout,
+    EndpointUnprepared,
+    Overloaded,
+)
 from handlers.routing.types import Decision, Path
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, Paths, left_s
 from handlers.serving.gpu_race import GpuRace
@@ -33,7 +39,7 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
         return _asked_again(job, decision, paths, GpuRace(job, decision, paths).run())
     started = paths.clock()
     try:
-        scored = paths.cpu.attempt(job, left_s(job, decision, started) + LAST_RESORT_S).run()
+        scored = paths.cpu.answer(job, left_s(job, decision, started) + LAST_RESORT_S)
     except EndpointError as error:  # only the model's function behind a front can fail
         if paths.gpu is None:
             raise Overloaded(f"the model's function gives no answer: {error}", 1.0) from error
@@ -43,9 +49,9 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     threshold = decision.degraded_below if decision.escalate_below is None else decision.escalate_below
     if threshold is None:
         return answer
-    rows = np.flatnonzero(scored.confidence < threshold)
-    if not len(rows):
+    if not answer.confidence < threshold:  # a confidence that is no number is not a low one
         return answer
+    rows = np.flatnonzero(scored.confidence < threshold)
     if decision.escalate_below is not None and paths.gpu is not None:
         return _escalated(job, decision, paths, answer, rows)
     reason = str(decision.degraded_reason or "below_confidence")
@@ -62,14 +68,17 @@ def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
 
 
 def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> Answer:
-    """The standby answered: items below the threshold ask once more if the GPU only had no room."""
+    """The standby answered: unsure items ask once more if the GPU had no room, or was given little time."""
     if answer.path is Path.GPU or decision.standby_degrades or decision.degraded_below is None:
         return answer
     rows = np.flatnonzero(answer.scored.confidence < decision.degraded_below)
     if not len(rows) or not answer.gpu_errors:
         return answer
     error = answer.gpu_errors[-1]
-    if isinstance(error, EndpointThrottled):
+    hurried = isinstance(error, EndpointTimeout) and (
+        left_s(job, decision, paths.clock()) * 1000.0 >= decision.gpu_needs_ms
+    )
+    if hurried or isinstance(error, EndpointThrottled):
         return _escalated(job, decision, paths, answer, rows)
     return answer._replace(degraded=REASONS[type(error).__name__], missed_items=len(rows))
 

@@ -61,7 +61,7 @@ def advise(plan: Plan) -> Advice:
         f"{scenario.latency_slo_ms:g} ms (asked: {scenario.attainment:.2%})."
     )
     lines = [verdict]
-    others = [name for name in plan.outcomes if name not in CANDIDATES]
+    others = [name for name in plan.outcomes if name not in CANDIDATES and name != "clairvoyant"]
     if others:
         rival = min(others, key=lambda name: plan.outcomes[name].cost_usd)
         other = plan.outcomes[rival]
@@ -73,6 +73,7 @@ def advise(plan: Plan) -> Advice:
     if not meeting:
         lines.append(_why_missed(plan, best))
     lines += _gpu_sentences(plan, best)
+    lines.append(_assumed(plan.scenario))
     return Advice(best, tuple(lines), _toml(plan, best))
 
 
@@ -90,6 +91,14 @@ def _why_missed(plan: Plan, best: str) -> str:
     return "No design meets the objective on this trace."
 
 
+def _assumed(scenario: Scenario) -> str:
+    cloud = scenario.cloud
+    said = f"Assumed, not measured: a front starts cold in {cloud.front_init_ms:g} ms"
+    if cloud.snap_start is not None:
+        said += f", SnapStart restores a sandbox in {cloud.snap_start.restore_ms:g} ms"
+    return f"{said}, an idle sandbox lives {cloud.keep_alive_s / 60.0:g} minutes."
+
+
 def _gpu_sentences(plan: Plan, best: str) -> list[str]:
     scenario = plan.scenario
     if not scenario.has_gpu:
@@ -104,7 +113,7 @@ def _gpu_sentences(plan: Plan, best: str) -> list[str]:
     if one.gpu_hours > 0:
         waste = plan.monthly_usd(one.components_usd["GPU starts"])
         said.append(
-            f"The GPU ran {one.gpu_hours:.2f} instance-hours in {one.gpu_starts} starts "
+            f"The GPU ran {one.gpu_hours:.2f} instance-hours, started {one.gpu_starts} times "
             f"({waste:,.2f} USD a month went into starting)."
         )
     else:

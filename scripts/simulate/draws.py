@@ -16,14 +16,17 @@ from .scenario import Scenario
 
 Seconds: TypeAlias = "array[float]"
 
+EXPLORES, ASKS_GPU = 1, 2
+
 
 @dataclass(frozen=True, slots=True)
 class Draws:
     """Per request, each of shape [requests]: times in seconds, flags as bytes.
 
     `cpu_s` service on the CPU, `network_s` to the endpoint and back, `confidence` of the CPU's answer;
-    `cpu_right` and `gpu_right` whether each path's answer is correct; `explores`: this request tries the
-    path that would not be chosen; `gpu_fails`: the endpoint's answer to it would be an error.
+    `cpu_right` and `gpu_right` whether each path's answer is correct; `explores`: whether this request tries
+    the path that would not be chosen (`EXPLORES`), or demands the GPU (`ASKS_GPU`, never drawn); `gpu_fails`:
+    the endpoint's answer to it would be an error.
     """
 
     cpu_s: Seconds

@@ -24,7 +24,7 @@ from handlers.routing.snapshot import Topology
 from handlers.routing.types import Decision, Local, Path, Request
 
 from .design import Design, snapshot_of
-from .draws import Draws, needing
+from .draws import ASKS_GPU, EXPLORES, Draws, needing
 from .fleet import BATCH_DONE, BATCH_TIMER, INSTANCE_LOST, INSTANCE_READY, Fleet, Instance
 from .outcome import CASCADE, CPU, GPU, REFUSED, STANDBY, Outcome, Tally, outcome_of, price_list
 from .relaxed import TICK_S
@@ -33,7 +33,6 @@ from .scaling import Seen
 from .scenario import Scenario
 from .trace import Trace
 
-FRONT_INIT_S = 0.35
 TICK, ESCALATE = 0, 5
 
 
@@ -180,7 +179,11 @@ class _Run:
         self._publish(now)
 
     def _course(self, explores: int, now: float) -> Decision:
-        request = replace(self.request, draw=0.0) if explores else self.request
+        request = self.request
+        if explores == EXPLORES:
+            request = replace(request, draw=0.0)
+        elif explores == ASKS_GPU:
+            request = replace(request, path=Path.GPU)
         course = self.courses[explores] = decide(request, self.snapshot, Local(), now)
         if course.path is Path.GPU and self.snapshot.topology is Topology.SPLIT:
             self.late_s = course.standby_after_ms / 1000.0
@@ -200,7 +203,8 @@ class _Run:
         init_s = 0.0
         if got == COLD:
             init_s = self._cold(
-                self.front_gb if split else self.model_gb, FRONT_INIT_S if split else self.init_s
+                self.front_gb if split else self.model_gb,
+                self.scenario.cloud.front_init_ms / 1000.0 if split else self.init_s,
             )
         cpu_s = self.draws.cpu_s[i]
         if course.path is Path.GPU:

@@ -78,9 +78,11 @@ def _table(plan: Plan, best: str) -> str:
     for name in plan.outcomes:
         mark = ' class="chosen"' if name == best else ""
         rows += f"<tr{mark}>" + "".join(f"<td>{escape(c)}</td>" for c in (name, *cells(plan, name))) + "</tr>"
+    least, optimum = plan.bounds, plan.optimum_usd
     bound = (
-        f"<p>Clairvoyant optimum: {plan.monthly_usd(plan.optimum_usd):,.2f} USD a month. With no more "
-        f"foresight than a start-up takes: {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} × that.</p>"
+        f"<p>Clairvoyant optimum: at least {plan.monthly_usd(optimum):,.2f} USD a month. With no instance "
+        f"ordered before the first request: {least.standing_usd / optimum:.2f} × that; with no more "
+        f"foresight than a start-up takes: {least.lookahead_usd / optimum:.2f} ×.</p>"
     )
     return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>{bound}'
 

@@ -55,9 +55,11 @@ def show(console: Console, plan: Plan, advice: Advice, points: Sequence[Point]) 
     for name in plan.outcomes:
         table.add_row(name, *cells(plan, name))
     console.print(table)
+    least, optimum = plan.bounds, plan.optimum_usd
     console.print(
-        f"clairvoyant optimum: {plan.monthly_usd(plan.optimum_usd):,.2f} USD/month; with no more foresight "
-        f"than a start-up takes: {plan.bounds.lookahead_usd / plan.optimum_usd:.2f} × that.",
+        f"clairvoyant optimum: at least {plan.monthly_usd(optimum):,.2f} USD/month; "
+        f"with no instance ordered before the first request {least.standing_usd / optimum:.2f} × that, "
+        f"with no more foresight than a start-up takes {least.lookahead_usd / optimum:.2f} ×.",
         highlight=False,
     )
     console.print()

@@ -31,7 +31,7 @@ SCALES: dict[str, dict[str, tuple[float, ...]]] = {
     "azure conv": {"heavy": (0.3, 1, 10), "medium": (1, 20), "quality": (0.3, 1, 10), "light": (1, 30)},
     "azure code": {"heavy": (1, 10), "medium": (1, 10, 30), "quality": (1, 3), "light": (1,)},
     "mooncake": {"heavy": (0.3, 1, 10), "medium": (1, 10, 30), "quality": (0.3, 1, 3), "light": (1, 30)},
-    "azure functions": {"heavy": (0.03,), "medium": (0.1, 0.3), "quality": (0.03,), "light": (0.03, 0.3)},
+    "azure functions": {"heavy": (0.03,), "medium": (0.1, 0.3), "quality": (0.03,), "light": (0.03,)},
 }
 FEW = ("turnout", "all_cpu", "target_tracking", "clairvoyant")
 MANY_REQUESTS = 2_000_000

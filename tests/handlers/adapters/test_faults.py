@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import EventualGpu, Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import EventualGpu, Running
 from handlers.routing.breaker import CLOSED
 from handlers.routing.tokens import Tokens
 from handlers.routing.types import Path
@@ -124,6 +125,17 @@ def test_GIVEN_a_mixed_batch_WHEN_answered_THEN_only_unsure_items_went_to_the_gp
     sizes = {seen["request"]["inputs"][0]["shape"][0] for seen in endpoint.seen}
     assert 2 in sizes
     assert sizes <= {1, 2}, "never the whole batch (a 1 is a late hedge of the request before)"
+
+
+def test_GIVEN_a_floor_that_nearly_all_miss_WHEN_the_cpu_is_faster_THEN_the_gpu_has_the_time_it_needs(
+    running: Running, event: Callable[..., Any], endpoint: Any
+) -> None:
+    endpoint.set("ok")
+
+    answers = [ask(running, event, [UNSURE], min_confidence=0.9999, latency_slo_ms=5_000) for _ in range(5)]
+
+    assert [answer["labels"] for answer in answers] == [["blue"]] * 5
+    assert not any(answer["parameters"]["degraded"] for answer in answers)
 
 
 def test_GIVEN_a_short_throttle_WHEN_the_deadline_allows_THEN_one_retry_after_the_stated_time(

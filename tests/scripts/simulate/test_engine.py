@@ -24,6 +24,8 @@ from scripts.simulate.synthetic import generate
 from scripts.simulate.tables import PROFILES
 from scripts.simulate.trace import Trace
 
+ONLINE = [name for name in NAMES if name != "clairvoyant"]
+
 
 def scenario_of(name: str) -> Scenario:
     return read_profile(PROFILES / f"{name}.json")
@@ -92,7 +94,7 @@ def test_a_fleet_of_none_refuses() -> None:
     assert not fleet.call(0, 0.0, 1.0)
 
 
-@given(st.sampled_from(["heavy", "medium", "quality", "light"]), st.sampled_from(NAMES), st.integers(0, 99))
+@given(st.sampled_from(["heavy", "medium", "quality", "light"]), st.sampled_from(ONLINE), st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_every_request_is_answered_and_paid_once(profile: str, name: str, seed: int) -> None:
     """Given any design, then each request is answered after some time, and the parts make the bill."""
@@ -206,9 +208,9 @@ def test_the_cost_of_a_replay_grows_no_faster_than_its_requests() -> None:
         trace = generate("poisson", rps, 600.0, 1)
         made = design("turnout", scenario, trace.counts(1.0))
         draws = draw(scenario, trace.requests, 0.01, 0)
-        began = time.perf_counter()
+        began = time.process_time()
         replay(scenario, trace, made, draws, 0)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     small = min(seconds(50.0) for _ in range(3))
     assert seconds(400.0) < 20.0 * small
