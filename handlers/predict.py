@@ -6,9 +6,9 @@ import os
 import time
 from typing import Any
 
-from handlers.adapters.bootstrap import Running, start
+from handlers.adapters.bootstrap import start
 
-_RUNNING: Running = start(os.environ, time.monotonic)
+_RUNNING = start(os.environ, time.monotonic)
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:

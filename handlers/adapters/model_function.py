@@ -30,6 +30,10 @@ class ModelFunction:
         self._model = model
         self._task = task
 
+    def answer(self, job: Job, timeout_s: float) -> Scored:
+        """Invoke and wait."""
+        return self.invoke(job.wire, timeout_s)
+
     def attempt(self, job: Job, timeout_s: float) -> ModelAttempt:
         """Prepare one invocation."""
         return ModelAttempt(self, job.wire, timeout_s)

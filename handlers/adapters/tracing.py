@@ -19,7 +19,7 @@ TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 
 
 class Tracing:
-    """Subsegments around answers; free of cost for requests that are not sampled."""
+    """Subsegments around the answers that Lambda samples."""
 
     def __init__(self, service: str, pool: Executor, environ: Mapping[str, str]) -> None:
         self._service = service
@@ -27,10 +27,13 @@ class Tracing:
         self._environ = environ
         self._tracer: Future[Tracer] | None = None
 
+    @property
+    def sampled(self) -> bool:
+        """Whether Lambda samples this request."""
+        return "Sampled=1" in self._environ.get(TRACE_VARIABLE, "")
+
     def subsegment(self, name: str) -> AbstractContextManager[Any]:
-        """A subsegment of this request's trace, or nothing where it is not sampled."""
-        if "Sampled=1" not in self._environ.get(TRACE_VARIABLE, ""):
-            return nullcontext()
+        """A subsegment of a sampled request's trace, or nothing while the SDK is being imported."""
         if self._tracer is None:
             self._tracer = self._pool.submit(self._import)
         if not self._tracer.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -44,7 +45,7 @@ def parse_request(
     body: bytes | memoryview,
     header_length: str | None,
     specs: Sequence[TensorSpec],
-    output_names: Sequence[str],
+    output_names: tuple[str, ...],
 ) -> InferRequest:
     """Decode and check a request against the model's inputs and outputs. Raises InvalidInput."""
     document, blob = split_body(body, header_length)
@@ -101,7 +102,7 @@ def encode_response(
     """A response with the requested outputs, in order: the body, and its JSON part's length if binary."""
     by_name = {tensor.name: tensor for tensor in outputs}
     wanted = [by_name[output.name] for output in requested]
-    binary = frozenset(index for index, output in enumerate(requested) if output.binary)
+    binary = [index for index, output in enumerate(requested) if output.binary]
     body, size = _joined(head, "outputs", wanted, binary)
     return body, size if binary else None
 
@@ -130,7 +131,7 @@ def _joined(
         entry: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.dtype,
-            "shape": list(tensor.array.shape),
+            "shape": tensor.array.shape,
         }
         if index in binary:
             chunks.append(tensors.to_binary(tensor))
@@ -138,7 +139,7 @@ def _joined(
         else:
             entry["data"] = tensors.to_json(tensor)
         entries.append(entry)
-    header = orjson.dumps({**head, key: entries})
+    header = orjson.dumps({**head, key: entries}, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join((header, *chunks)), len(header)
 
 
@@ -175,11 +176,12 @@ def _tensor(
 ) -> tuple[Tensor, int]:
     """Decode one tensor; `at` is where its raw bytes start, the second result where the next one's do."""
     dtype, shape = entry.get("datatype"), entry.get("shape")
-    allowed_dtypes = tuple(tensors.NUMPY_DTYPES) if spec is None else (spec.dtype,)
-    if dtype not in allowed_dtypes:
+    allowed_dtypes = tensors.NUMPY_DTYPES if spec is None else (spec.dtype,)
+    if not isinstance(dtype, str) or dtype not in allowed_dtypes:
         raise InvalidInput(f"{field}.datatype", dtype, ", ".join(allowed_dtypes))
     checked = _shape(field, shape, spec)
-    size = _object(f"{field}.parameters", entry.get("parameters")).get("binary_data_size")
+    parameters = entry.get("parameters")
+    size = None if parameters is None else _object(f"{field}.parameters", parameters).get("binary_data_size")
     if size is None:
         return Tensor(entry["name"], dtype, tensors.from_json(field, dtype, checked, entry.get("data"))), at
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(blob) - at:
@@ -193,26 +195,27 @@ def _tensor(
 
 
 def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
-    allowed = (
-        "a list of positive whole numbers" if spec is None else f"{list(spec.shape)}, -1 being 1 or more"
-    )
-    if not isinstance(shape, list) or (spec is not None and len(shape) != len(spec.shape)):
+    wanted = spec.shape if spec is not None else (-1,) * len(shape) if isinstance(shape, list) else ()
+    if not isinstance(shape, list) or len(shape) != len(wanted) or not all(map(_fits, shape, wanted)):
+        allowed = "a list of positive whole numbers"
+        if spec is not None:
+            allowed = f"{list(spec.shape)}, -1 being 1 or more"
         raise InvalidInput(f"{field}.shape", shape, allowed)
-    for index, size in enumerate(shape):
-        wanted = -1 if spec is None else spec.shape[index]
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or wanted not in (-1, size):
-            raise InvalidInput(f"{field}.shape", shape, allowed)
     if math.prod(shape) > 2**31:
         raise InvalidInput(f"{field}.shape", shape, "at most 2^31 elements")
     return shape
 
 
+def _fits(size: object, wanted: int) -> bool:
+    return type(size) is int and size >= 1 and wanted in (-1, size)
+
+
 def _outputs(
-    entries: object, parameters: Mapping[str, Any], names: Sequence[str]
+    entries: object, parameters: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[OutputRequest, ...]:
     default = _flag("parameters.binary_data_output", parameters.get("binary_data_output", False))
     if entries is None or entries == []:
-        return tuple(OutputRequest(name, default) for name in names)
+        return _all_of(names, default)
     if not isinstance(entries, list):
         raise InvalidInput("outputs", entries, f"a list of outputs: {', '.join(names)}")
     wanted: list[OutputRequest] = []
@@ -228,6 +231,11 @@ def _outputs(
         flag = _flag(f"{field}.parameters.binary_data", options.get("binary_data", default))
         wanted.append(OutputRequest(str(name), flag))
     return tuple(wanted)
+
+
+@lru_cache
+def _all_of(names: tuple[str, ...], binary: bool) -> tuple[OutputRequest, ...]:
+    return tuple(OutputRequest(name, binary) for name in names)
 
 
 def _flag(field: str, value: object) -> bool:

@@ -7,6 +7,7 @@ package's Python together (numbers in docs/api.md), and there are eight routes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from handlers.errors import InvalidInput, UnknownModel
@@ -37,6 +38,7 @@ class MethodNotAllowed(InvalidInput):
     """Raised when the path is ours and the method is not (405)."""
 
 
+@lru_cache(maxsize=64)
 def match(method: str, path: str, model: str) -> Route:
     """Raises NotFound, MethodNotAllowed, and UnknownModel for a model that this function does not serve."""
     found = _ROUTE.fullmatch(path)

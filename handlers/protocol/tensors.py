@@ -30,6 +30,8 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 }
 _JSON_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
 _JSON_NAMES = {"b": "true or false", "u": "whole numbers", "i": "whole numbers", "f": "finite numbers"}
+_SQUARES = {dtype: float(np.finfo(dtype).max) ** 2 for dtype in map(np.dtype, ("<f2", "<f4"))}
+_SQUARES[np.dtype("<f8")] = math.inf
 _LENGTH = struct.Struct("<I")
 
 
@@ -48,20 +50,22 @@ def from_json(field: str, dtype: str, shape: Sequence[int], data: object) -> NDA
     if dtype == "BYTES":
         return _reshaped(field, _json_bytes(field, data), shape)
     target = NUMPY_DTYPES[dtype]
-    allowed = f"{_JSON_NAMES[target.kind]} of {dtype}, in a flat list or nested as the shape says"
     try:
         raw = np.array(data)
     except (ValueError, OverflowError) as error:  # numpy's word for ragged nesting
-        raise InvalidInput(f"{field}.data", data, allowed) from error
+        raise InvalidInput(f"{field}.data", data, _allowed(dtype)) from error
     if raw.dtype.kind not in _JSON_KINDS[target.kind]:
-        raise InvalidInput(f"{field}.data", data, allowed)
+        raise InvalidInput(f"{field}.data", data, _allowed(dtype))
     if target.kind in "iu" and raw.size:
         limits = np.iinfo(target)
         if raw.min() < limits.min or raw.max() > limits.max:
-            raise InvalidInput(f"{field}.data", data, f"{allowed}: {limits.min} to {limits.max}")
-    with np.errstate(over="ignore"):  # a number too large for the type becomes infinite, refused below
-        array = raw.astype(target, copy=False)
-    return checked_finite(f"{field}.data", _reshaped(field, array, shape))
+            raise InvalidInput(f"{field}.data", data, f"{_allowed(dtype)}: {limits.min} to {limits.max}")
+    return _reshaped(field, _floats(field, raw, target) if target.kind == "f" else raw.astype(target), shape)
+
+
+def _allowed(dtype: str) -> str:
+    names = _JSON_NAMES[NUMPY_DTYPES[dtype].kind]
+    return f"{names} of {dtype}, in a flat list or nested as the shape says"
 
 
 def from_binary(field: str, dtype: str, shape: Sequence[int], chunk: memoryview) -> NDArray[Any]:
@@ -86,16 +90,14 @@ def to_binary(tensor: Tensor) -> bytes:
     return tensor.array.astype(NUMPY_DTYPES[tensor.dtype], copy=False).tobytes()
 
 
-def to_json(tensor: Tensor) -> list[Any]:
-    """Encode as a flat JSON list. BYTES that are not UTF-8 show the replacement character.
+def to_json(tensor: Tensor) -> list[str] | NDArray[Any]:
+    """What orjson writes as a flat list. BYTES that are not UTF-8 show the replacement character.
 
-    Raises ValueError for NaN and infinity, which JSON does not have.
+    JSON has neither NaN nor infinity: whoever sends an answer has looked for them.
     """
-    flat = tensor.array.ravel().tolist()
+    flat = tensor.array.ravel()
     if tensor.dtype == "BYTES":
-        return [item.decode(errors="replace") for item in flat]
-    if not _all_finite(tensor.array):
-        raise ValueError(f"{tensor.name} holds NaN or infinity")
+        return [item.decode(errors="replace") for item in flat.tolist()]
     return flat
 
 
@@ -105,6 +107,15 @@ def checked_finite(field: str, array: NDArray[Any]) -> NDArray[Any]:
         index = int(np.argmin(np.isfinite(array).ravel()))
         raise InvalidInput(f"{field}[{index}]", float(array.ravel()[index]), "finite numbers")
     return array
+
+
+def _floats(field: str, raw: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers as `target`. Raises InvalidInput for NaN and for what is too large for it."""
+    wide = raw.ravel().astype(np.float64, copy=False)
+    if np.vdot(wide, wide) < _SQUARES[target]:  # then no element is NaN or as large as the square root
+        return wide.astype(target)
+    with np.errstate(over="ignore"):
+        return checked_finite(f"{field}.data", wide.astype(target))
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

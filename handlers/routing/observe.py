@@ -6,12 +6,12 @@ is answered. `drain` hands over what is to be reported. The clock is handed in, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
 from .forecast import forecast
-from .learn import learned, size_of
+from .learn import PRIOR_CALLS, learned, size_of
 from .report import Report, add_ms, key_of
 from .sketch import Sketch
 from .snapshot import Latencies, Snapshot
@@ -20,13 +20,15 @@ from .types import Decision, Local, Path
 
 HALF_LIFE_S = 30.0
 REFRESH_CALLS = 8
-REFRESH_S = 5.0
+REFRESH_SHARE = 0.1
+REFRESH_S = 2.0
+"""Latencies are learned anew once so many calls came back, or as many as weigh this share of all that is
+known, and after this time at the latest."""
 KEPT_ROWS = 4
 LEAST_MS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one request went: `ms` from its arrival, `escalated` and `missed` in items."""
 
     ms: float
@@ -49,8 +51,9 @@ class Observer:
         self.tokens = Tokens()
         self.report = Report()
         self._recent: dict[str, Sketch] = {}
+        self._fresh: list[tuple[str, float, bool]] = []
         self._faded_at = 0.0
-        self._fresh_calls = 0
+        self._enough = float(REFRESH_CALLS)
         self._latencies: Latencies | None = None
         self._prior: Latencies | None = None
 
@@ -64,8 +67,8 @@ class Observer:
         budgets: tuple[BudgetView, ...] = (),
     ) -> Local:
         """Return what `decide` should know besides the snapshot."""
-        due = self._fresh_calls >= REFRESH_CALLS or (self._recent and now - self._faded_at >= REFRESH_S)
-        if self._prior is not snapshot.latencies or due:
+        due = len(self._fresh) >= self._enough or now - self._faded_at >= REFRESH_S
+        if self._prior is not snapshot.latencies or (due and (self._fresh or self._recent)):
             self._refresh(snapshot.latencies, now)
         return Local(
             cold=cold,
@@ -107,11 +110,7 @@ class Observer:
             return
         if path is Path.GPU:
             self.report.counts["gpu_busy_ms"] += ms
-        size = size_of(table, items)
-        if reported:
-            self.report.observe_ms(path, size, cold, ms)
-        add_ms(self._recent, key_of(path, size, cold), ms)
-        self._fresh_calls += 1
+        self._fresh.append((key_of(path, size_of(table, items), cold), ms, reported))
 
     def finished(self, decision: Decision, outcome: Outcome, now: float) -> None:
         """Note an answered request."""
@@ -137,16 +136,28 @@ class Observer:
 
     def drain(self) -> Report:
         """Hand over what was seen since the last time, and begin anew."""
+        self._fold()
         report, self.report = self.report, Report()
         return report
 
+    def _fold(self) -> None:
+        """Put the calls that came back since the last time into their sketches, many at a time."""
+        for key, ms, reported in self._fresh:
+            add_ms(self._recent, key, ms)
+            if reported:
+                add_ms(self.report.sketches, key, ms)
+        self._fresh.clear()
+
     def _refresh(self, prior: Latencies, now: float) -> None:
+        self._fold()
         kept = 0.5 ** (max(0.0, now - self._faded_at) / HALF_LIFE_S) if self._faded_at else 1.0
         for key, sketch in list(self._recent.items()):
             sketch.fade(kept)
             if not sketch.buckets:
                 del self._recent[key]
-        self._faded_at, self._fresh_calls, self._prior = now, 0, prior
+        self._faded_at, self._prior = now, prior
+        known = PRIOR_CALLS + sum(sketch.count for sketch in self._recent.values())
+        self._enough = max(REFRESH_CALLS, REFRESH_SHARE * known)
         before, self._latencies = self._latencies, learned(prior, self._recent)
         for row in list(before.rows)[:KEPT_ROWS] if before is not None else ():
             forecast(self._latencies, *row)  # here, so that no decision has to wait for it

@@ -51,10 +51,6 @@ class Report:
     arrivals: dict[int, float] = field(default_factory=dict)
     sketches: dict[str, Sketch] = field(default_factory=dict)
 
-    def observe_ms(self, path: str, size: int, cold: bool, ms: float) -> None:
-        """Add one call's latency in ms to its sketch."""
-        add_ms(self.sketches, key_of(path, size, cold), ms)
-
     def merge(self, other: Report) -> None:
         """Add all that `other` holds."""
         for name, count in other.counts.items():

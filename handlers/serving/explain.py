@@ -11,6 +11,8 @@ from handlers.protocol.infer import BINARY_TYPE, HEADER_LENGTH, JSON_TYPE, encod
 from handlers.serving.postprocess import wire_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from handlers.protocol.infer import InferRequest
     from handlers.routing.types import Decision, Economics, Option, Snapshot
     from handlers.serving.calls import Answer
@@ -26,28 +28,27 @@ def cost_usd(
     fees = economics.lambda_request + economics.front_door_request
     chosen = decision.taken if answer.path is decision.path else None
     chosen = chosen or next((o for o in decision.options if o.path is answer.path), None)
-    predicted_own = 0.0 if chosen is None else economics.lambda_usd(chosen.predicted_ms, memory_mb) + fees
-    beyond = 0.0 if chosen is None else max(0.0, chosen.cost_usd - predicted_own)
-    return own + fees + beyond
+    if chosen is None:
+        return own + fees
+    predicted_own = economics.lambda_usd(chosen.predicted_ms, memory_mb) + fees
+    return own + fees + max(0.0, chosen.cost_usd - predicted_own)
 
 
-def infer_response(parsed: InferRequest, manifest: Manifest, handled: Handled) -> HttpResponse:
+def infer_response(
+    parsed: InferRequest, manifest: Manifest, handled: Handled, said: Mapping[str, Any]
+) -> HttpResponse:
     """The answer on the wire. Raises InvalidInput when the model's own answer is not finite."""
     if not isfinite(handled.confidence):
         raise InvalidInput("inputs", "accepted", "values for which the model's answer is finite")
     head: dict[str, Any] = {
         "model_name": manifest.model,
         "model_version": manifest.release,
-        "parameters": response_parameters(handled),
+        "parameters": said,
     }
     if parsed.id:
         head["id"] = parsed.id
     outputs = wire_outputs(handled.answer.scored, manifest)
-    try:
-        body, size = encode_response(head, outputs, parsed.outputs)
-    except ValueError as error:
-        allowed = f"values for which the model's answer is finite ({error})"
-        raise InvalidInput("inputs", "accepted", allowed) from error
+    body, size = encode_response(head, outputs, parsed.outputs)
     headers = {
         "content-type": JSON_TYPE if size is None else BINARY_TYPE,
         "server-timing": server_timing(handled),
@@ -57,10 +58,10 @@ def infer_response(parsed: InferRequest, manifest: Manifest, handled: Handled) -
     return HttpResponse(200, headers, body, binary=size is not None)
 
 
-def response_parameters(handled: Handled) -> dict[str, Any]:
-    """The answer's `parameters`; times in ms from the request's arrival in the handler."""
+def parameters(handled: Handled) -> dict[str, Any]:
+    """The answer's `parameters`, for the caller and the log; times in ms from the arrival in the handler."""
     answer, decision = handled.answer, handled.decision
-    parameters: dict[str, Any] = {
+    said: dict[str, Any] = {
         "path": answer.path,
         "reason": decision.reason,
         "confidence": round(handled.confidence, 6),
@@ -76,12 +77,12 @@ def response_parameters(handled: Handled) -> dict[str, Any]:
         "cold_start": handled.cold,
     }
     if decision.gpu_items:
-        parameters["gpu_items"] = decision.gpu_items
+        said["gpu_items"] = decision.gpu_items
     if answer.degraded is not None:
-        parameters["degraded_reason"] = answer.degraded
+        said["degraded_reason"] = answer.degraded
     if answer.gpu_errors:
-        parameters["gpu_error"] = str(answer.gpu_errors[-1])[:200]
-    return parameters
+        said["gpu_error"] = str(answer.gpu_errors[-1])[:200]
+    return said
 
 
 def server_timing(handled: Handled) -> str:

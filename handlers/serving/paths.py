@@ -51,6 +51,10 @@ class Attempt(Protocol):
 class CpuPath(Protocol):
     """The cpu variant: in this process, or in the model's own function."""
 
+    def answer(self, job: Job, timeout_s: float) -> Scored:
+        """Compute or fetch an answer that is wanted for certain. Raises EndpointError as an attempt does."""
+        ...
+
     def attempt(self, job: Job, timeout_s: float) -> Attempt:
         """Prepare an answer; nothing runs yet. `timeout_s` bounds a call to another function."""
         ...
@@ -71,6 +75,10 @@ class InProcessCpu:
         self._session = session
         self._task = manifest.task
         self._temperature = manifest.cpu.temperature
+
+    def answer(self, job: Job, timeout_s: float) -> Scored:  # noqa: ARG002 - the port's signature
+        """Infer and score."""
+        return score(self._session.run(job.arrays), self._task, self._temperature)
 
     def attempt(self, job: Job, timeout_s: float) -> InProcessAttempt:  # noqa: ARG002 - the port's signature
         """Prepare one run of the session."""

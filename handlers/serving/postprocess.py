@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Scored(NamedTuple):
-    """`values`: probabilities [items, K] or regression [items, D]; `confidence`: [items], 1 if unknown."""
+    """`values`: probabilities [items, K] or regression [items, D]; `confidence`: [items].
+
+    The confidence of a regression is 1, for it is unknown; NaN is that of values which are not finite.
+    """
 
     values: NDArray[np.float32]
     confidence: NDArray[np.float32]
@@ -25,14 +28,20 @@ class Scored(NamedTuple):
 def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     """Temperature-scaled softmax for a classification; a regression's values as they are."""
     if task == "regression":
-        return Scored(raw, np.ones(len(raw), dtype=np.float32))
-    scaled = raw / np.float32(temperature)
-    scaled -= np.maximum.reduce(scaled, axis=1, keepdims=True)
-    np.exp(scaled, out=scaled)
+        return _regression(raw)
+    scaled = raw - np.maximum.reduce(raw, axis=1, keepdims=True)
+    if temperature != 1.0:
+        scaled /= temperature
+    np.exp(scaled, scaled)
+    total = np.add.reduce(scaled, axis=1, keepdims=True)
+    scaled /= total
     # The largest exponential is exp(0) = 1, so the largest probability is one over the sum.
-    highest: NDArray[np.float32] = np.reciprocal(np.add.reduce(scaled, axis=1, keepdims=True))
-    scaled *= highest
-    return Scored(scaled, highest[:, 0])
+    return Scored(scaled, np.reciprocal(total[:, 0]))
+
+
+def _regression(values: NDArray[np.float32]) -> Scored:
+    finite = np.isfinite(values).all(axis=1)
+    return Scored(values, np.where(finite, np.float32(1), np.float32(np.nan)))
 
 
 def merged(cpu: Scored, gpu: Scored, rows: NDArray[np.intp]) -> Scored:
@@ -64,5 +73,5 @@ def from_wire(outputs: dict[str, Tensor], task: str) -> Scored:
     """The inverse of `wire_outputs`; raises KeyError when an output is missing."""
     if task == "regression":
         (values,) = (tensor.array for tensor in outputs.values())
-        return Scored(values, np.ones(len(values), dtype=np.float32))
+        return _regression(values)
     return Scored(outputs["probabilities"].array, outputs["confidence"].array)

@@ -39,7 +39,7 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
         return _asked_again(job, decision, paths, GpuRace(job, decision, paths).run())
     started = paths.clock()
     try:
-        scored = paths.cpu.attempt(job, left_s(job, decision, started) + LAST_RESORT_S).run()
+        scored = paths.cpu.answer(job, left_s(job, decision, started) + LAST_RESORT_S)
     except EndpointError as error:  # only the model's function behind a front can fail
         if paths.gpu is None:
             raise Overloaded(f"the model's function gives no answer: {error}", 1.0) from error
@@ -49,9 +49,9 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     threshold = decision.degraded_below if decision.escalate_below is None else decision.escalate_below
     if threshold is None:
         return answer
-    rows = np.flatnonzero(scored.confidence < threshold)
-    if not len(rows):
+    if not answer.confidence < threshold:  # a confidence that is no number is not a low one
         return answer
+    rows = np.flatnonzero(scored.confidence < threshold)
     if decision.escalate_below is not None and paths.gpu is not None:
         return _escalated(job, decision, paths, answer, rows)
     reason = str(decision.degraded_reason or "below_confidence")

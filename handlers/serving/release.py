@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from handlers.errors import InvalidInput, PointerMissing, ReleaseError, ReleaseTampered
 from handlers.routing.profile import Profile
 from handlers.serving import manifest as manifests
-from handlers.serving import preprocess
 from handlers.serving.manifest import MANIFEST_NAME, Manifest
 
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ def cpu_files(manifest: Manifest, *, with_graph: bool) -> list[str]:
 
 def open_release(folder: Path, manifest: Manifest, threads: int, *, with_graph: bool) -> Served:
     """Open a fetched release and run it once. Raises ReleaseError when it cannot serve."""
+    from handlers.serving import preprocess  # numpy: not before the network has been asked
+
     try:
         profile = Profile.parse(manifest.profile)
     except InvalidInput as error:

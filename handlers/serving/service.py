@@ -66,7 +66,10 @@ class Shared(Protocol):
 
 
 class Ports(NamedTuple):
-    """What a service does its work with: `clock` is monotonic s, `wall` epoch s, `draw` uniform in [0, 1)."""
+    """What a service does its work with: `clock` is monotonic s, `wall` epoch s, `draw` uniform in [0, 1).
+
+    `observe` writes down a request, with what the caller was told of it.
+    """
 
     cpu: Callable[[Served], CpuPath]
     gpu: Callable[[Served], GpuPath | None]
@@ -76,7 +79,7 @@ class Ports(NamedTuple):
     clock: Callable[[], float]
     wall: Callable[[], float]
     draw: Callable[[], float]
-    observe: Callable[[Handled], None]
+    observe: Callable[[Handled, Mapping[str, Any]], None]
 
 
 class Open(NamedTuple):
@@ -85,6 +88,7 @@ class Open(NamedTuple):
     served: Served
     default: Snapshot
     paths: Paths
+    output_names: tuple[str, ...]
 
 
 class Service:
@@ -126,7 +130,7 @@ class Service:
         opened, arrived = self._opened(), self._ports.clock()
         items, parameters = 1, {}
         if http.body:
-            parsed = parse(http, opened.served)
+            parsed = parse(http, opened)
             items, parameters = parsed.items, dict(parsed.parameters)
         request = self._request(parameters, http, items, len(http.body), arrived)
         now = self._ports.wall()
@@ -140,7 +144,7 @@ class Service:
         arrived, now = clock(), self._ports.wall()
         opened = self._opened()
         served = opened.served
-        parsed = parse(http, served)
+        parsed = parse(http, opened)
         arrays = served.preprocess([tensor.array for tensor in parsed.inputs])
         request = self._request(parsed.parameters, http, parsed.items, len(http.body), arrived)
         snapshot = usable(self._ports.shared.published, opened.default, now)
@@ -172,14 +176,15 @@ class Service:
             self._answered == 0,
             answer.confidence,
         )
-        response = explain.infer_response(parsed, served.manifest, handled)
-        self._learn(handled, snapshot)
+        said = explain.parameters(handled)
+        response = explain.infer_response(parsed, served.manifest, handled, said)
+        self._learn(handled, said, snapshot)
         if decision.shadow and opened.paths.gpu is not None and snapshot.gpu and snapshot.gpu.ready:
             # An endpoint that is asleep is left so: a shadow would wake it.
             self._ports.shared.shadow(served, job, answer)
         return response
 
-    def _learn(self, handled: Handled, snapshot: Snapshot) -> None:
+    def _learn(self, handled: Handled, said: Mapping[str, Any], snapshot: Snapshot) -> None:
         """Everything that the answer teaches; nothing here waits for a network."""
         answer, observer, now = handled.answer, self._observer, self._ports.wall()
         for call in answer.calls:
@@ -197,7 +202,7 @@ class Service:
             observer.finished(handled.decision, outcome, now)
             self._usual_usd = max(handled.cost_usd, 0.9 * self._usual_usd)
             self._ports.ledger.charge(handled.caller, handled.cost_usd)
-            self._ports.observe(handled)
+            self._ports.observe(handled, said)
         self._ports.shared.after(now, lambda: observer.drain().to_json())
 
     def _local(self, snapshot: Snapshot, caller: str, now: float) -> Local:
@@ -232,17 +237,16 @@ class Service:
                 manifest.task,
                 manifest.gpu.temperature if manifest.gpu is not None else 1.0,
             )
-            opened = self._open = Open(
-                served, default_snapshot(served, self.settings, self._economics), paths
-            )
+            default = default_snapshot(served, self.settings, self._economics)
+            names = tuple(spec.name for spec in manifest.outputs)
+            opened = self._open = Open(served, default, paths, names)
         return opened
 
 
-def parse(http: HttpRequest, served: Served) -> InferRequest:
+def parse(http: HttpRequest, opened: Open) -> InferRequest:
     """Decode a request against a release. Raises InvalidInput."""
-    manifest = served.manifest
-    names = [spec.name for spec in manifest.outputs]
-    return parse_request(http.body, http.headers.get(HEADER_LENGTH), manifest.inputs, names)
+    length = http.headers.get(HEADER_LENGTH)
+    return parse_request(http.body, length, opened.served.manifest.inputs, opened.output_names)
 
 
 def refusal(decision: Decision) -> Overloaded | BudgetExhausted:

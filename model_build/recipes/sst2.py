@@ -175,7 +175,7 @@ class Committee(nn.Module):
 
 def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy, the mean over members and sentences; outputs [B, members · 2]."""
-    logits = outputs.unflatten(1, (-1, len(LABELS)))
+    logits = outputs.reshape(len(outputs), -1, len(LABELS))
     return functional.cross_entropy(logits.flatten(0, 1), targets.repeat_interleave(logits.shape[1]))
 
 

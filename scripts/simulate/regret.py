@@ -53,7 +53,7 @@ def read_log(path: Path, options: Options) -> tuple[list[Logged], Rows]:
                         path=str(body["path"]),
                         cost_usd=float(body["cost_usd"]),
                         met=bool(body["objective_met"]),
-                        degraded=body.get("degraded") is not None,
+                        degraded=bool(body.get("degraded")),
                     )
                 )
             except (KeyError, ValueError) as error:

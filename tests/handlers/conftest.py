@@ -18,7 +18,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from onnx import TensorProto, helper
 
-from handlers.adapters.bootstrap import Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import Running
 from handlers.serving import manifest as manifests
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}

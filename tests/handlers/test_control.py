@@ -23,7 +23,7 @@ from handlers.routing.codec import from_json
 from handlers.routing.control_codec import state_from_json
 from handlers.routing.controlled import Controlled, read_models
 from handlers.routing.controller import ControlState
-from handlers.routing.report import Report
+from handlers.routing.report import Report, add_ms
 from handlers.routing.types import Topology
 
 from .routing.builders import MEDIUM, PRICES
@@ -143,7 +143,7 @@ class World:
         for i in range(requests):
             second = first + i * 60 // requests
             report.arrivals[second] = report.arrivals.get(second, 0.0) + 1.0
-            report.observe_ms("cpu", 1, False, 300.0)
+            add_ms(report.sketches, "cpu:1:warm", 300.0)
         report.counts.update(requests=requests, cpu=requests, met=requests, expected_met=requests)
         report.counts["cost_usd"] = requests * 1.6e-5
         self.table.report("digits", MINUTE + minute, sandbox, report.to_json(), NOW)

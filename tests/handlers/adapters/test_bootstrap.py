@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import Running
 
 Event = Callable[..., dict[str, Any]]
 BODY = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 2, 2], "data": [9, 1, 0, 0]}]}
@@ -103,7 +104,7 @@ def test_GIVEN_a_batch_whose_answer_lambda_cannot_carry_WHEN_asked_THEN_413_and_
 ) -> None:
     cloud.publish(tiny_graph(1.0))
     running = start(environ, time.monotonic)
-    items = 100_000
+    items = 138_000
     image = {"name": "image", "datatype": "FP32", "shape": [items, 1, 2, 2], "data": [1, 0, 0, 0] * items}
 
     status, answer = infer(running, event, {"inputs": [image], "parameters": {"latency_slo_ms": 30000}})

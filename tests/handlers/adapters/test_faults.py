@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.adapters.bootstrap import HOLD_S, EventualGpu, Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import HOLD_S, EventualGpu, Running
 from handlers.errors import EndpointUnprepared
 from handlers.routing.breaker import CLOSED
 from handlers.routing.tokens import Tokens

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import Running, start
+from handlers.adapters.bootstrap import start
+from handlers.adapters.wiring import Running
 
 SURE = [9, 1, 0, 0]
 

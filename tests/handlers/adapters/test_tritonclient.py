@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handlers.adapters.bootstrap import Running
+from handlers.adapters.wiring import Running
 
 tritonhttp = pytest.importorskip("tritonclient.http")
 InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException

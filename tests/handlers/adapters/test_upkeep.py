@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import EventualGpu, Running, start
+from handlers.adapters.bootstrap import start
 from handlers.adapters.state import StateTable
+from handlers.adapters.wiring import EventualGpu, Running
 from handlers.routing.codec import to_json
 from handlers.routing.report import Report, merged
 from handlers.serving.shadow import EVENT_KEY
@@ -183,7 +184,7 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
     gpu_environ: dict[str, str],
     ask: Ask,
     endpoint: Any,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     running = start(gpu_environ, time.monotonic)
     sent: list[dict[str, Any]] = []
@@ -199,14 +200,14 @@ def test_GIVEN_a_shadow_event_WHEN_handled_THEN_agreement_is_measured_on_the_gpu
     ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
     assert eventually(lambda: len(sent) == 1)
     endpoint.set("ok")
-    capsys.readouterr()
+    capfd.readouterr()
 
     assert running.answer(json.loads(json.dumps(sent[0])), "id") == {}
 
     assert EVENT_KEY in sent[0]
     assert endpoint.seen[0]["attributes"].endswith("priority=background")
     assert len(sent) == 1, "none went to the endpoint that was asleep"
-    written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    written = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
     assert written["ShadowAgreement"] == [0.0], "the CPU says red, the GPU says blue"
     assert written["ShadowDrift"][0] > 0.5
     cost_usd = written["ShadowCost"][0]
@@ -219,7 +220,7 @@ def test_GIVEN_an_endpoint_that_fails_WHEN_a_shadow_asks_THEN_its_cost_is_counte
     gpu_environ: dict[str, str],
     ask: Ask,
     endpoint: Any,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     running = start(gpu_environ, time.monotonic)
     sent: list[dict[str, Any]] = []
@@ -231,24 +232,24 @@ def test_GIVEN_an_endpoint_that_fails_WHEN_a_shadow_asks_THEN_its_cost_is_counte
     ask(running, [9, 1, 0, 0], latency_slo_ms=20_000)
     assert eventually(lambda: len(sent) == 1)
     endpoint.set("error")
-    capsys.readouterr()
+    capfd.readouterr()
 
     assert running.answer(json.loads(json.dumps(sent[0])), "id") == {}
 
-    written = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    written = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
     assert written["ShadowCost"][0] > 0.0
     assert "ShadowAgreement" not in written
 
 
 def test_GIVEN_an_answer_WHEN_logged_THEN_one_line_with_bounded_dimensions(
-    gpu_environ: dict[str, str], ask: Ask, capsys: pytest.CaptureFixture[str]
+    gpu_environ: dict[str, str], ask: Ask, capfd: pytest.CaptureFixture[str]
 ) -> None:
     running = start(gpu_environ, time.monotonic)
-    capsys.readouterr()
+    capfd.readouterr()
 
     ask(running, [9, 1, 0, 0], headers={"x-api-key": "secret-key"})
 
-    (line,) = capsys.readouterr().out.strip().splitlines()
+    (line,) = capfd.readouterr().out.strip().splitlines()
     written = json.loads(line)
     assert written["message"] == "answered"
     assert written["path"] == "cpu"
@@ -263,14 +264,14 @@ def test_GIVEN_an_answer_WHEN_logged_THEN_one_line_with_bounded_dimensions(
 
 
 def test_GIVEN_a_log_share_of_zero_WHEN_all_is_well_THEN_only_metrics_are_written(
-    gpu_environ: dict[str, str], ask: Ask, capsys: pytest.CaptureFixture[str]
+    gpu_environ: dict[str, str], ask: Ask, capfd: pytest.CaptureFixture[str]
 ) -> None:
     running = start(gpu_environ | {"TURNOUT_LOG_SHARE": "0"}, time.monotonic)
-    capsys.readouterr()
+    capfd.readouterr()
 
     ask(running, [9, 1, 0, 0])
 
-    (line,) = capsys.readouterr().out.strip().splitlines()
+    (line,) = capfd.readouterr().out.strip().splitlines()
     assert "message" not in json.loads(line)
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handlers.adapters.bootstrap import Running
+from handlers.adapters.wiring import Running
 
 Event = Callable[..., dict[str, Any]]
 GOOD: dict[str, Any] = {

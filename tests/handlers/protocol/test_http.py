@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handlers.adapters.bootstrap import Running
+from handlers.adapters.wiring import Running
 from handlers.errors import InvalidInput
 from handlers.protocol.http import from_event
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +49,8 @@ def test_GIVEN_any_tensor_WHEN_through_binary_THEN_it_is_the_same(tensor: Tensor
 
 @given(tensors())
 def test_GIVEN_any_numbers_WHEN_through_json_THEN_they_are_the_same(tensor: Tensor) -> None:
-    back = from_json("f", tensor.dtype, list(tensor.array.shape), to_json(tensor))
+    written = orjson.dumps(to_json(tensor), option=orjson.OPT_SERIALIZE_NUMPY)
+    back = from_json("f", tensor.dtype, list(tensor.array.shape), orjson.loads(written))
     nested = from_json("f", tensor.dtype, list(tensor.array.shape), tensor.array.tolist())
 
     np.testing.assert_array_equal(back, tensor.array)

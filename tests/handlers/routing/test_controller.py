@@ -25,7 +25,7 @@ from handlers.routing.controller import (
 )
 from handlers.routing.policy import decide
 from handlers.routing.profile import Profile
-from handlers.routing.report import MAX_MINUTES, Report, by_minute
+from handlers.routing.report import MAX_MINUTES, Report, add_ms, by_minute
 from handlers.routing.types import Local, Path, Reason
 
 from .builders import CASCADE, MEDIUM, PRICES, request
@@ -55,9 +55,9 @@ def report(requests: int, now: float, cpu_ms: float = 300.0, gpu_ms: float = 0.0
     for i in range(requests):
         second = first + i % 60
         made.arrivals[second] = made.arrivals.get(second, 0.0) + 1.0
-        made.observe_ms("cpu", 1, False, cpu_ms)
+        add_ms(made.sketches, "cpu:1:warm", cpu_ms)
         if gpu_ms:
-            made.observe_ms("gpu", 1, False, gpu_ms)
+            add_ms(made.sketches, "gpu:1:warm", gpu_ms)
     made.counts["requests"] = made.counts["cpu"] = float(requests)
     made.counts["gpu"] = float(requests if gpu_ms else failed)
     made.counts["gpu_failed"] = float(failed)

@@ -41,6 +41,9 @@ class Cpu:
 
     margin: float
 
+    def answer(self, job: Job, timeout_s: float) -> Scored:
+        return self.attempt(job, timeout_s).run()
+
     def attempt(self, job: Job, timeout_s: float) -> Cpu:
         self.items = job.items
         return self
