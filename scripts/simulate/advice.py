@@ -126,6 +126,7 @@ def _toml(plan: Plan, best: str) -> str:
     name = "".join(c if c.isalnum() else "-" for c in scenario.profile.name.lower()) or "model"
     lines = [
         f"[models.{name}]",
+        f'recipe = "{scenario.recipe}"' if scenario.recipe else '# recipe = "…": what builds the model',
         f"memory_mb = {scenario.economics.model_memory_mb}",
         f"front_memory_mb = {scenario.economics.front_memory_mb}",
         f"latency_slo_ms = {scenario.latency_slo_ms:g}",
@@ -138,6 +139,9 @@ def _toml(plan: Plan, best: str) -> str:
         lines += [
             "",
             f"[models.{name}.gpu]",
+            f'instance_type = "{scenario.instance_type}"'
+            if scenario.instance_type
+            else f'# instance_type = "…": planned with one at {scenario.economics.gpu_hour:g} USD an hour',
             "min_instances = 0",
             f"max_instances = {max(1, most)}",
             f"missed_escalation_usd = {scenario.economics.missed_escalation_usd:g}",

@@ -45,6 +45,8 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
         attainment=wanted.attainment,
         cascade=_cascade(release.cascade),
         max_instances=0 if wanted.gpu is None else wanted.gpu.max_instances,
+        recipe=wanted.recipe,
+        instance_type="" if wanted.gpu is None else wanted.gpu.instance_type,
     )
 
 
@@ -59,4 +61,5 @@ def with_gpu(scenario: Scenario, instance_type: str, region: str = "us-east-1") 
     """The same on another instance type's price; its speed is still the profile's, which the plan says."""
     if scenario.profile.gpu is None:
         raise InvalidInput("--gpu", instance_type, "a profile with a gpu section")
-    return scenario.priced(gpu_hour=load_prices(region).instance(instance_type).usd_per_hour)
+    priced = scenario.priced(gpu_hour=load_prices(region).instance(instance_type).usd_per_hour)
+    return replace(priced, instance_type=instance_type)

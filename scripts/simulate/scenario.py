@@ -49,7 +49,10 @@ class Cloud:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One model, its prices and its objective; money in USD, times in ms unless named otherwise."""
+    """One model, its prices and its objective; money in USD, times in ms unless named otherwise.
+
+    `recipe` and `instance_type` are for the configuration to paste, where they are known.
+    """
 
     profile: Profile
     economics: Economics
@@ -58,6 +61,8 @@ class Scenario:
     cascade: Cascade | None = None
     max_instances: int = 200
     cloud: Cloud = Cloud()
+    recipe: str = ""
+    instance_type: str = ""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.latency_slo_ms < float("inf"):

@@ -56,10 +56,14 @@ def test_the_advice_can_be_pasted() -> None:
     body = planned(*SYNTHETIC, "--gpu", "ml.g5.xlarge")
     recommendation = body["recommendation"]
     assert isinstance(recommendation, dict)
-    lines = recommendation["turnout_toml"].replace("\nmemory_mb", '\nrecipe = "digits"\nmemory_mb', 1)
+    lines = recommendation["turnout_toml"].replace(
+        '# recipe = "…": what builds the model', 'recipe = "digits"'
+    )
     stage = '\n[stages.dev]\nmodels = ["heavy"]\nmonthly_limit_usd = 10\n'
-    lines = lines.replace("min_instances", 'instance_type = "ml.g5.xlarge"\nmin_instances', 1)
-    assert config.parse(lines + stage).model("heavy").latency_slo_ms == 2500
+    parsed = config.parse(lines + stage).model("heavy")
+    assert parsed.latency_slo_ms == 2500
+    assert parsed.gpu is not None
+    assert parsed.gpu.instance_type == "ml.g5.xlarge"
 
 
 def test_the_table_and_the_sentences_are_printed() -> None:
