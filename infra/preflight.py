@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.config import Model, Stage
+from infra.image_tag import image_tag
+from infra.names import Names
 
-Status = Literal["ok", "failed", "unknown"]
+Status = Literal["ok", "failed", "to do", "unknown"]
 Run = Callable[[list[str]], str]
 MIN_PYTHON = (3, 11)
 MIN_NODE = 20
@@ -22,7 +24,10 @@ MIN_BOOTSTRAP = 21
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at: what was found and, unless it is in order, what to do."""
+    """One thing looked at: what was found and, unless it is in order, what to do.
+
+    `to do` is a later step of docs/deploy.md that nobody has taken yet.
+    """
 
     name: str
     status: Status
@@ -40,8 +45,8 @@ class Outside:
     python: tuple[int, int] = (sys.version_info.major, sys.version_info.minor)
 
 
-def checks(stage: Stage, models: dict[str, Model], outside: Outside) -> Iterator[Check]:
-    """Every check in order; after the first call to AWS that gets no answer the rest is `unknown`."""
+def checks(names: Names, stage: Stage, models: dict[str, Model], outside: Outside) -> Iterator[Check]:
+    """Every check in order of the steps; after the first call to AWS that gets no answer all is `unknown`."""
     yield _python(outside)
     yield _node(outside)
     yield _cli(outside)
@@ -51,14 +56,18 @@ def checks(stage: Stage, models: dict[str, Model], outside: Outside) -> Iterator
         reason = f"{type(error).__name__}: {error}"
         fix = "aws configure sso, or set AWS_PROFILE; offline there is nothing to fix"
         yield Check("credentials", "unknown", reason, fix)
-        for name in ("region", "bootstrap", *(f"GPU quota {kind}" for kind in _instances(models))):
+        for name in ("region", "bootstrap", *(f"quota {quota}" for quota in _quotas(models))):
             yield Check(name, "unknown", "AWS did not answer")
         return
     yield _account(stage, identity["Account"])
     yield _region(stage, outside)
     yield _bootstrap(stage, identity["Account"], outside)
-    for kind, count in _instances(models).items():
-        yield _quota(kind, count, outside)
+    for quota, count in _quotas(models).items():
+        yield _quota(quota, count, outside)
+    if any(model.gpu and model.gpu.image_uri is None for model in models.values()):
+        yield _image(names, outside)
+    for model in models:
+        yield _release(names, model, outside)
 
 
 def _python(outside: Outside) -> Check:
@@ -113,9 +122,8 @@ def _bootstrap(stage: Stage, account: str, outside: Outside) -> Check:
     return Check("bootstrap", "ok" if int(version) >= MIN_BOOTSTRAP else "failed", f"version {version}", fix)
 
 
-def _quota(kind: str, count: int, outside: Outside) -> Check:
-    wanted = f"{kind} for endpoint usage"
-    name = f"GPU quota {kind}"
+def _quota(wanted: str, count: int, outside: Outside) -> Check:
+    name = f"quota {wanted}"
     fix = f'request {count} of "{wanted}" in Service Quotas, SageMaker (hours to days)'
     client = outside.client("service-quotas")
     try:
@@ -128,10 +136,40 @@ def _quota(kind: str, count: int, outside: Outside) -> Check:
     return Check(name, "ok" if quotas[wanted] >= count else "failed", f"{quotas[wanted]:g} of {count}", fix)
 
 
-def _instances(models: dict[str, Model]) -> dict[str, int]:
-    """How many instances of each type the stage may have at most at once."""
+def _quotas(models: dict[str, Model]) -> dict[str, int]:
+    """By SageMaker quota, how many instances the stage may have at most at once: endpoints, then training."""
     counts: dict[str, int] = {}
     for model in models.values():
         if model.gpu:
-            counts[model.gpu.instance_type] = counts.get(model.gpu.instance_type, 0) + model.gpu.max_instances
+            quota = f"{model.gpu.instance_type} for endpoint usage"
+            counts[quota] = counts.get(quota, 0) + model.gpu.max_instances
+    for model in models.values():
+        kind = "spot training job usage" if model.training.spot else "training job usage"
+        counts.setdefault(f"{model.training.instance_types[0]} for {kind}", 1)
     return counts
+
+
+def _image(names: Names, outside: Outside) -> Check:
+    ecr, tag = outside.client("ecr"), f"serving-{image_tag()}"
+    try:
+        ecr.describe_images(repositoryName=names.images, imageIds=[{"imageTag": tag}])
+    except ecr.exceptions.RepositoryNotFoundException:
+        stack = names.stack("training")
+        return Check("images", "to do", "no repository", f"npx cdk deploy -c stage={names.stage} {stack}")
+    except ecr.exceptions.ImageNotFoundException:
+        fix = f"aws codebuild start-build --project-name {names.image_builder}"
+        return Check("images", "to do", f"no {tag}", fix)
+    return Check("images", "ok", tag)
+
+
+def _release(names: Names, model: str, outside: Outside) -> Check:
+    ssm, name = outside.client("ssm"), f"release of {model}"
+    try:
+        value = ssm.get_parameter(Name=names.pointer(model))["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound:
+        stack = names.stack("storage")
+        return Check(name, "to do", "no pointer", f"npx cdk deploy -c stage={names.stage} {stack}")
+    if value == "none":
+        fix = f"turnout release push {model} --stage {names.stage}, then turnout release deploy"
+        return Check(name, "to do", "none is deployed", fix)
+    return Check(name, "ok", str(json.loads(value)["release"]))

@@ -1,13 +1,15 @@
-"""What the builder (CodeBuild) runs for the training state machine: `compress`, `deploy` or `rollback`.
+"""What the builder (CodeBuild) runs for the training state machine: prepare, compress, deploy or rollback.
 
     python -m scripts.remote_build compress
 
 Its inputs are environment variables: TURNOUT_STAGE, TURNOUT_MODEL, TURNOUT_BUCKET, TURNOUT_JOB (the s3://
-folder of the execution), TURNOUT_TRAINED (the job's model.tar.gz) and TURNOUT_RELEASE.
+folder of the execution), TURNOUT_DATA (that of the training channel), TURNOUT_TRAINED (the job's
+model.tar.gz) and TURNOUT_RELEASE.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,73 +17,147 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from handlers.errors import InvalidConfig, TurnoutError
 
-COMMANDS = ("compress", "deploy", "rollback")
-Run = Callable[[list[str], Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+COMMANDS = ("prepare", "compress", "deploy", "rollback")
+PREPARED = "prepared.json"
+REFUSED = 2  # `turnout` exits so for an error that it explains, such as a gate that is not met
 
 
-def turnout(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs the `turnout` command; its progress goes to this process's stderr."""
-    line = [sys.executable, "-m", "scripts.cli", *command]
-    return subprocess.run(line, env=dict(environment), stdout=subprocess.PIPE, text=True, check=False)
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A `turnout` command that has ended: `out` is its stdout, `last` the last line of its stderr."""
+
+    code: int
+    out: str
+    last: str
 
 
-def main(arguments: list[str], environment: Mapping[str, str], s3: Any, run: Run = turnout) -> int:
+Run = Callable[[list[str], Mapping[str, str]], Done]
+Load = Callable[[str, Path], int]
+
+
+def turnout(command: list[str], environment: Mapping[str, str]) -> Done:
+    """Runs the `turnout` command; its progress is shown as it comes."""
+    line, last = [sys.executable, "-m", "scripts.cli", *command], ""
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(line, env=dict(environment), stdout=out, stderr=subprocess.PIPE, text=True) as run,
+    ):
+        assert run.stderr is not None  # noqa: S101  # asked for with PIPE
+        for told in run.stderr:
+            sys.stderr.write(told)
+            last = told.strip() or last
+        code = run.wait()
+        out.seek(0)
+        return Done(code, out.read(), last)
+
+
+def load_recipe(model: str, folder: Path) -> int:
+    """Lets the model's recipe read its data from `folder`, into which it downloads; returns its examples.
+
+    Raises BuildError for data that cannot be had or is not what the recipe was written for.
+    """
+    os.environ["TURNOUT_DATA_DIR"] = str(folder)
+    from model_build import data
+    from model_build.recipes import find
+    from scripts.commands.build import recipe_of
+
+    return len(data.load(find(recipe_of(model))).train)
+
+
+def main(
+    arguments: list[str],
+    environment: Mapping[str, str],
+    s3: Any,
+    run: Run = turnout,
+    load: Load = load_recipe,
+) -> int:
     """Runs one command; the exit code is CodeBuild's."""
     if len(arguments) != 1 or arguments[0] not in COMMANDS:
         raise InvalidConfig("TURNOUT_COMMAND", " ".join(arguments), "one of " + ", ".join(COMMANDS))
     stage, model = named(environment, "TURNOUT_STAGE"), named(environment, "TURNOUT_MODEL")
+    if arguments[0] == "prepare":
+        prepare(model, environment, s3, load)
+        return 0
     if arguments[0] == "compress":
         return compress(stage, model, environment, s3, run)
     if arguments[0] == "deploy":
-        release = named(environment, "TURNOUT_RELEASE")
-        step = [
-            "release",
-            "deploy",
-            f"{model}@{release}",
-            "--stage",
-            stage,
-            "--canary",
-            "10%",
-            "--minutes",
-            "10",
-        ]
-        return run(step, environment).returncode
-    return run(["release", "rollback", model, "--stage", stage], environment).returncode
+        which = f"{model}@{named(environment, 'TURNOUT_RELEASE')}"
+        canary = ["--canary", "10%", "--minutes", "10"]
+        return run(["release", "deploy", which, "--stage", stage, *canary], environment).code
+    return run(["release", "rollback", model, "--stage", stage], environment).code
+
+
+def prepare(model: str, environment: Mapping[str, str], s3: Any, load: Load) -> None:
+    """Fills the training channel: what the recipe needs and the bucket does not hold yet, once it is checked.
+
+    Files that are there already (a team's own data) are what the recipe reads; the job reaches no network.
+    """
+    bucket, prefix = split(named(environment, "TURNOUT_DATA"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        there = fetch_data(s3, bucket, prefix, folder)
+        examples = load(model, folder)
+        files = {
+            path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+        for name, path in files.items():
+            if name not in there:
+                s3.upload_file(str(path), bucket, f"{prefix}/{name}")
+        sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    body = json.dumps({"model": model, "examples": examples, "files": sums}, indent=1, sort_keys=True)
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/{PREPARED}", Body=body.encode())
+    print(f"{len(sums)} files in s3://{bucket}/{prefix}, {len(sums) - len(there)} of them new", flush=True)
 
 
 def compress(stage: str, model: str, environment: Mapping[str, str], s3: Any, run: Run) -> int:
     """Goes on from the trained steps to a pushed release, and writes the verdict of the gates beside the job.
 
-    A gate that fails is a verdict, not a failed build; anything else that fails fails the build.
+    A build that is refused is a verdict with its reason; anything else that fails fails the build.
     """
     bucket, prefix = split(named(environment, "TURNOUT_JOB"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         fetch_trained(named(environment, "TURNOUT_TRAINED"), s3, folder)
         inside = {**environment, "TURNOUT_CACHE_DIR": str(folder / "cache")}
+        if fetch_data(s3, *split(named(environment, "TURNOUT_DATA")), folder / "data"):
+            inside["TURNOUT_DATA_DIR"] = str(folder / "data")
         built = run(["build", model, "--json"], inside)
-    if built.returncode:
-        verdict(s3, bucket, prefix, {"passed": "false", "release": "none"}, b"{}")
-        return 0 if built.returncode == GATE_FAILED else built.returncode
-    document = json.loads(built.stdout)
+    if built.code == REFUSED:
+        why = json.dumps({"error": built.last}).encode()
+        verdict(s3, bucket, prefix, {"passed": "false", "release": "none"}, why)
+        return 0
+    if built.code:
+        return built.code
+    document = json.loads(built.out)
     pushed = run(["release", "push", f"{model}@{document['release']}", "--stage", stage], environment)
-    if pushed.returncode:
-        return pushed.returncode
-    verdict(s3, bucket, prefix, {"passed": "true", "release": document["release"]}, built.stdout.encode())
+    if pushed.code:
+        return pushed.code
+    verdict(s3, bucket, prefix, {"passed": "true", "release": document["release"]}, built.out.encode())
     return 0
-
-
-GATE_FAILED = 2  # `turnout` exits so for an error that the user can mend, such as a gate that is not met
 
 
 def verdict(s3: Any, bucket: str, prefix: str, metadata: dict[str, str], body: bytes) -> None:
     """verdict.json; the state machine reads its metadata."""
     s3.put_object(Bucket=bucket, Key=f"{prefix}/verdict.json", Body=body, Metadata=metadata)
+
+
+def fetch_data(s3: Any, bucket: str, prefix: str, folder: Path) -> set[str]:
+    """Copies the files of the training channel into `folder`; returns their names."""
+    names = set()
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/"):
+        for entry in page.get("Contents", ()):
+            name = entry["Key"].removeprefix(f"{prefix}/")
+            if name and name != PREPARED and not name.endswith("/"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                s3.download_file(bucket, entry["Key"], str(folder / name))
+                names.add(name)
+    return names
 
 
 def fetch_trained(uri: str, s3: Any, folder: Path) -> None:
@@ -98,7 +174,7 @@ def split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not key:
         raise InvalidConfig("URI", uri, "s3://BUCKET/KEY")
-    return bucket, key
+    return bucket, key.rstrip("/")
 
 
 def named(environment: Mapping[str, str], name: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from handlers.adapters.telemetry import Telemetry
 from handlers.adapters.tracing import Tracing
 from handlers.adapters.upkeep import AwsClients, Upkeep
-from handlers.errors import EndpointTimeout, EndpointUnprepared
+from handlers.errors import EndpointUnprepared
 from handlers.serving.dispatch import Dispatch
 from handlers.serving.ledger import Ledger, NoCounter
 from handlers.serving.paths import InProcessCpu
@@ -38,21 +38,24 @@ if TYPE_CHECKING:
     from handlers.serving.release import Served
 
 
-PREPARE_S = 1.0
-"""The time that making the endpoint's client may take on a whole vCPU (measured: 170 to 400 ms)."""
+HOLD_S = 0.1
+"""How long before its deadline an answer gives up waiting for the endpoint's client. Making it takes 170 to
+400 ms and holds the interpreter for 26 ms at a time on a whole vCPU, 50 on a busy one (measured)."""
 
 
 class EventualGpu:
     """The endpoint's client, made in the background after the first answer, or when first asked for.
 
-    Importing boto3 takes longer than a whole cold start without it, and holds the interpreter for up to 26 ms
-    at a time, so neither init nor an answer waits for it, unless that answer needs the GPU and has `needs_s`.
+    Importing boto3 takes longer than a whole cold start without it, so neither init nor an answer waits for
+    it unless that answer needs the GPU; and then for a third of its time, and up to `hold_s` before its
+    deadline. It does wait: a sandbox is frozen between requests, so only while one is there can the client be
+    made, and after a few of them it is.
     """
 
-    def __init__(self, pool: Executor, make: Callable[[], GpuPath], needs_s: float = PREPARE_S) -> None:
+    def __init__(self, pool: Executor, make: Callable[[], GpuPath], hold_s: float = HOLD_S) -> None:
         self._pool = pool
         self._make = make
-        self._needs_s = needs_s
+        self._hold_s = hold_s
         self._client: Future[GpuPath] | None = None
 
     def warm(self) -> Future[GpuPath]:
@@ -64,15 +67,18 @@ class EventualGpu:
     def infer(self, arrays: Sequence[NDArray[Any]], timeout_s: float, priority: str) -> NDArray[np.float32]:
         """As `GpuPath.infer`; waits for the client within the same timeout.
 
-        Raises EndpointUnprepared at once when that is likely to be too short.
+        Raises EndpointUnprepared when that is too short, soon enough for another answer to go out.
         """
-        if timeout_s < self._needs_s and not (self._client is not None and self._client.done()):
+        if self._client is not None and self._client.done():
+            return self._client.result().infer(arrays, timeout_s, priority)
+        if timeout_s <= self._hold_s:
             raise EndpointUnprepared("this sandbox's client for the endpoint is not ready yet")
+        began = time.monotonic()
         try:
-            client = self.warm().result(timeout_s)
+            client = self.warm().result(min(timeout_s - self._hold_s, timeout_s / 3.0))
         except TimeoutError as error:
-            raise EndpointTimeout("the endpoint's client was not ready before the deadline") from error
-        return client.infer(arrays, timeout_s, priority)
+            raise EndpointUnprepared("the endpoint's client was not ready before the deadline") from error
+        return client.infer(arrays, timeout_s - (time.monotonic() - began), priority)
 
 
 class Running(NamedTuple):
@@ -140,8 +146,8 @@ def wire(
     def gpu(served: Served) -> GpuPath | None:
         if not settings.endpoint:
             return None
-        needs_s = PREPARE_S * max(1.0, MB_PER_VCPU / settings.memory_mb)
-        made = EventualGpu(pool, lambda: _endpoint(settings, served), needs_s)
+        hold_s = HOLD_S * max(1.0, MB_PER_VCPU / settings.memory_mb)
+        made = EventualGpu(pool, lambda: _endpoint(settings, served), hold_s)
         upkeep.ahead.append(made.warm)
         return made
 

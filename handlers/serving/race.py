@@ -75,7 +75,7 @@ def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> 
     if not len(rows) or not answer.gpu_errors:
         return answer
     error = answer.gpu_errors[-1]
-    hurried = isinstance(error, EndpointTimeout) and (
+    hurried = isinstance(error, EndpointTimeout | EndpointUnprepared) and (
         left_s(job, decision, paths.clock()) * 1000.0 >= decision.gpu_needs_ms
     )
     if hurried or isinstance(error, EndpointThrottled):

@@ -179,8 +179,7 @@ class Service:
         said = explain.parameters(handled)
         response = explain.infer_response(parsed, served.manifest, handled, said)
         self._learn(handled, said, snapshot)
-        if decision.shadow and opened.paths.gpu is not None and snapshot.gpu and snapshot.gpu.ready:
-            # An endpoint that is asleep is left so: a shadow would wake it.
+        if decision.shadow and opened.paths.gpu is not None:
             self._ports.shared.shadow(served, job, answer)
         return response
 

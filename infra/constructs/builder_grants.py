@@ -53,11 +53,12 @@ def trainer_grants(stack: cdk.Stack, deployment: Deployment) -> list[iam.PolicyS
         statement(
             sid="Artefacts", actions=["s3:GetObject", "s3:PutObject"], resources=[f"{bucket}/training/*"]
         ),
+        statement(sid="ReadData", actions=["s3:GetObject"], resources=[f"{bucket}/data/*"]),
         statement(
             sid="ListArtefacts",
             actions=["s3:ListBucket"],
             resources=[bucket],
-            conditions={"StringLike": {"s3:prefix": "training/*"}},
+            conditions={"StringLike": {"s3:prefix": ["training/*", "data/*"]}},
         ),
         _login(),
         statement(sid="PullImage", actions=PULL, resources=[repository]),
@@ -75,7 +76,7 @@ def trainer_grants(stack: cdk.Stack, deployment: Deployment) -> list[iam.PolicyS
 
 
 def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset) -> list[iam.PolicyStatement]:
-    """The builder: read trained weights, write releases and verdicts, and move what a release moves."""
+    """The builder: read weights, write data, releases and verdicts, and move what a release moves."""
     names = deployment.names
     bucket = f"arn:{stack.partition}:s3:::{names.bucket(stack.account)}"
     pointers = [
@@ -106,11 +107,16 @@ def build_grants(stack: cdk.Stack, deployment: Deployment, source: assets.Asset)
     statement = iam.PolicyStatement
     grants = [
         _source(stack, source),
-        statement(sid="ReadTrained", actions=["s3:GetObject"], resources=[f"{bucket}/training/*"]),
         statement(
             sid="WriteRelease",
             actions=["s3:GetObject", "s3:PutObject"],
-            resources=[f"{bucket}/releases/*", f"{bucket}/training/*"],
+            resources=[f"{bucket}/{prefix}/*" for prefix in ("data", "releases", "training")],
+        ),
+        statement(
+            sid="ListData",
+            actions=["s3:ListBucket"],
+            resources=[bucket],
+            conditions={"StringLike": {"s3:prefix": "data/*"}},
         ),
         statement(
             sid="MovePointers",

@@ -1,7 +1,7 @@
 """The training state machine in Amazon States Language. Pure: names and settings in, a definition out.
 
-    Train (one state an instance type, next on lack of capacity) -> Compress -> ReadVerdict -> Gate
-      -> Register -> Deploy -> Verify -> Ready? -> Released
+    Prepare -> Train (one state an instance type, next on lack of capacity) -> Compress -> ReadVerdict
+      -> Gate -> Register -> Deploy -> Verify -> Ready? -> Released
     anything that fails before Deploy -> Failed; Deploy, Verify or not ready -> RollBack -> Failed
 
 Every failure is published to the topic. A gate that fails stops the release before it is registered.
@@ -42,13 +42,21 @@ class TrainingNames:
         """Where one execution's files are, as the format string of `States.Format`."""
         return f"s3://{self.bucket}/training/{self.model}/{{}}"
 
+    @property
+    def data_uri(self) -> str:
+        """What the training channel holds: the recipe's data, kept from one execution to the next."""
+        return f"s3://{self.bucket}/data/{self.model}/"
+
 
 def definition(names: TrainingNames, settings: Training) -> dict[str, Any]:
     """The machine of one model; `settings` bounds its run time and lists its instance types in order."""
     return {
         "Comment": f"turnout: train, compress, gate, release {names.model}",
-        "StartAt": _train_name(settings.instance_types[0]),
+        "StartAt": "Prepare",
         "States": {
+            "Prepare": _build(
+                names, "prepare", then=_train_name(settings.instance_types[0]), failed="Notify"
+            ),
             **_training(names, settings),
             "Compress": _build(names, "compress", then="ReadVerdict", failed="Notify"),
             "ReadVerdict": _read_verdict(names),
@@ -59,7 +67,10 @@ def definition(names: TrainingNames, settings: Training) -> dict[str, Any]:
             },
             "GateFailed": {
                 "Type": "Pass",
-                "Result": {"Error": "GateFailed", "Cause": "a quality gate failed: see verdict.json"},
+                "Result": {
+                    "Error": "GateFailed",
+                    "Cause": "a gate refused it: see verdict.json",
+                },
                 "ResultPath": FAILED,
                 "Next": "Notify",
             },
@@ -155,6 +166,18 @@ def training_job(
             "ContainerEntrypoint": ["python", "-m", "model_build.remote"],
         },
         "HyperParameters": {"recipe": names.recipe},
+        "InputDataConfig": [
+            {
+                "ChannelName": "training",
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": names.data_uri,
+                        "S3DataDistributionType": "FullyReplicated",
+                    }
+                },
+            }
+        ],
         "OutputDataConfig": output,
         "ResourceConfig": resources,
         "StoppingCondition": stopping,
@@ -175,11 +198,12 @@ def training_job(
 def _build(
     names: TrainingNames, command: str, *, then: str, failed: str, keeps_failure: bool = False
 ) -> State:
-    """One run of the builder: `compress` trained weights, `deploy` the release, or `rollback`."""
+    """One run of the builder: `prepare` data, `compress` weights, `deploy` the release, or `rollback`."""
     environment = [
         {"Name": "TURNOUT_COMMAND", "Value": command, "Type": "PLAINTEXT"},
         {"Name": "TURNOUT_MODEL", "Value": names.model, "Type": "PLAINTEXT"},
         {"Name": "TURNOUT_JOB", "Value.$": _format(names.job_uri), "Type": "PLAINTEXT"},
+        {"Name": "TURNOUT_DATA", "Value": names.data_uri, "Type": "PLAINTEXT"},
     ]
     if command == "compress":
         weights = "$.training.ModelArtifacts.S3ModelArtifacts"

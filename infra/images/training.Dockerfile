@@ -7,10 +7,9 @@ WORKDIR /opt/turnout
 
 COPY constraints.txt ./
 RUN python -m pip install --no-cache-dir --constraint constraints.txt \
-    numpy onnx onnxruntime onnxscript pydantic rich scikit-learn torch-pruning typer
+    numpy onnx onnxruntime onnxscript pydantic scikit-learn torch-pruning
 
 COPY handlers ./handlers
 COPY model_build ./model_build
-COPY scripts/__init__.py scripts/progress.py ./scripts/
 
 ENTRYPOINT ["python", "-m", "model_build.remote"]

@@ -46,6 +46,11 @@ def encrypted_output(kind: str, properties: Resource) -> Iterator[str]:
     """What is written at rest is encrypted by what the template says, not by a default."""
     if kind == "AWS::S3::Bucket" and "BucketEncryption" not in properties:
         yield "the bucket states no encryption"
+    if kind == "AWS::SQS::Queue" and not {"SqsManagedSseEnabled", "KmsMasterKeyId"} & set(properties):
+        yield "the queue states no encryption"
+    for name, job in _training_jobs(kind, properties):
+        if job.get("EnableInterContainerTrafficEncryption") is not True:
+            yield f"the training job of state {name} talks unencrypted between its containers"
 
 
 def network_isolation(kind: str, properties: Resource) -> Iterator[str]:
@@ -130,10 +135,17 @@ def check(templates: Mapping[str, Template], *, open_by_choice: bool = False) ->
         if not (open_by_choice and name == "authorised")
         for why in rule(resource["Type"], resource.get("Properties", {}))
     ]
-    kinds = {r["Type"] for template in templates.values() for r in template["Resources"].values()}
-    if "AWS::Budgets::Budget" not in kinds:
-        found.append(Finding("budget", ", ".join(templates), "no stack has a budget"))
+    if not any(_limits(r) for template in templates.values() for r in template["Resources"].values()):
+        found.append(Finding("budget", ", ".join(templates), "no stack has a budget with a limit"))
     return found
+
+
+def _limits(resource: Resource) -> bool:
+    """Whether the resource is a budget with a limit above 0 USD."""
+    if resource["Type"] != "AWS::Budgets::Budget":
+        return False
+    limit = resource["Properties"]["Budget"].get("BudgetLimit", {})
+    return limit.get("Unit") == "USD" and float(limit.get("Amount", 0)) > 0
 
 
 def _list(value: object) -> list[Any]:

@@ -66,10 +66,12 @@ STAGE = (
     _iam5(BUILD, _arn("cloudwatch", "alarm:turnout-{stage}-*"), "it watches every alarm of the stage"),
     _iam5(BUILD, f"{BUCKET}/releases/*", NEW_FILES),
     _iam5(BUILD, f"{BUCKET}/training/*", NEW_FILES),
+    _iam5(BUILD, f"{BUCKET}/data/*", NEW_FILES),
     _iam5(f"{IMAGE}/Role", "*", WITHOUT_RESOURCES),
     _iam5(TRAINER, "*", WITHOUT_RESOURCES),
     _iam5(TRAINER, _arn("logs", "log-group:/aws/sagemaker/TrainingJobs*"), "SageMaker names it"),
     _iam5(TRAINER, f"{BUCKET}/training/*", NEW_FILES),
+    _iam5(TRAINER, f"{BUCKET}/data/*", NEW_FILES),
 )
 MODEL = (
     _iam5(f"{CONTROL}/Control/Role", f"{BUCKET}/releases/{{model}}/*/manifest.json", NEW_FILES),

@@ -60,6 +60,8 @@ class ControlStack(cdk.Stack):
             dead_letters=self.missed,
         )
         self._schedule(names.control)
+        first = next(iter(deployment.models))
+        cdk.CfnOutput(self, "Next", value=f"turnout release deploy {first} --stage {deployment.stage}")
         cdk.CfnOutput(
             self,
             "Stop",

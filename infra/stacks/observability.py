@@ -60,7 +60,7 @@ class ObservabilityStack(cdk.Stack):
             topic_arn=topic_arn,
             restrained=deployment.restrained_roles,
         )
-        cdk.CfnOutput(self, "Next", value=f"turnout doctor --stage {deployment.stage}")
+        cdk.CfnOutput(self, "Next", value=f"turnout cost --stage {deployment.stage}")
         cdk.CfnOutput(
             self,
             "Dashboard",

@@ -44,9 +44,18 @@ IMAGE = {
 class TrainingStack(cdk.Stack):
     """What turns data into a deployed release without a laptop."""
 
-    def __init__(self, scope: Construct, name: str, *, deployment: Deployment, env: cdk.Environment) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        deployment: Deployment,
+        env: cdk.Environment,
+        base: base_images.BaseImage | None = None,
+    ) -> None:
         super().__init__(scope, name, env=env, description="turnout: training, compression, release")
         self._deployment = deployment
+        self._base = base or base_images.base_image()
         names = deployment.names
         source = assets.Asset(self, "Source", path=str(ROOT), exclude=NOT_SOURCE)
         self._images(source)
@@ -100,7 +109,7 @@ class TrainingStack(cdk.Stack):
             empty_on_delete=None if production else True,
             removal_policy=cdk.RemovalPolicy.RETAIN if production else cdk.RemovalPolicy.DESTROY,
         )
-        base = base_images.base_image()
+        base = self._base
         notice = base_images.warning(base, datetime.now(tz=UTC).date())
         if notice:
             cdk.Annotations.of(self).add_warning_v2("turnout:baseImage", notice)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer()
-MARKS = {"ok": "ok     ", "failed": "FAILED ", "unknown": "unknown"}
+MARKS = {"ok": "ok     ", "failed": "FAILED ", "to do": "to do  ", "unknown": "unknown"}
 
 
 @app.command()
@@ -20,11 +20,12 @@ def doctor(
     stage: Annotated[str, typer.Option("--stage", help="a stage of turnout.toml")] = "dev",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")] = False,
 ) -> None:
-    """Check Python, Node, CDK CLI, credentials, region, bootstrap and GPU quota; exit 1 if one is wrong."""
+    """Check each step of a deployment, from Python to the first release; exit 1 if one is wrong."""
     import boto3
     from botocore.config import Config
 
     from infra.config import load
+    from infra.names import Names
     from infra.preflight import Outside, checks
 
     config = load()
@@ -38,7 +39,7 @@ def doctor(
         return session.client(service, region_name=region, config=quick)
 
     outside = Outside(run=_run, client=client, root=Path(__file__).parent.parent.parent)
-    found = list(checks(settings, config.models_of(stage), outside))
+    found = list(checks(Names(stage), settings, config.models_of(stage), outside))
     failed = any(check.status == "failed" for check in found)
     if as_json:
         typer.echo(

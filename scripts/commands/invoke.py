@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from scripts.local.client import Reply
+    from scripts.local.places import Places
+    from scripts.stage_api import StageApi
 
 app = typer.Typer()
 
@@ -20,7 +23,8 @@ MaxCost = Annotated[float | None, typer.Option("--max-cost-usd", help="cost ceil
 MinConfidence = Annotated[float | None, typer.Option("--min-confidence", help="confidence floor")]
 ForcedPath = Annotated[str | None, typer.Option("--path", help="cpu or gpu, instead of the router's choice")]
 Quality = Annotated[str | None, typer.Option("--quality", help="cheap, balanced or best")]
-Url = Annotated[str | None, typer.Option("--url", help="the API; the laptop cloud's by default")]
+Url = Annotated[str | None, typer.Option("--url", help="the API, in place of the stage's own")]
+StageName = Annotated[str, typer.Option("--stage", help="a stage of turnout.toml; local is the laptop cloud")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 
 
@@ -33,6 +37,7 @@ def invoke(
     min_confidence: MinConfidence = None,
     path: ForcedPath = None,
     quality: Quality = None,
+    stage: StageName = "local",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,7 +46,7 @@ def invoke(
         "latency_slo_ms": slo_ms, "max_cost_usd": max_cost_usd, "min_confidence": min_confidence,
         "path": path, "quality": quality,
     }  # fmt: skip
-    answer, truth = send(model, "infer", sample, constraints, url)
+    answer, truth = send(model, "infer", sample, constraints, stage, url)
     parameters = answer.body.get("parameters", {})
     if as_json:
         told = {
@@ -67,6 +72,7 @@ def route(
     min_confidence: MinConfidence = None,
     path: ForcedPath = None,
     quality: Quality = None,
+    stage: StageName = "local",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,12 +81,17 @@ def route(
         "latency_slo_ms": slo_ms, "max_cost_usd": max_cost_usd, "min_confidence": min_confidence,
         "path": path, "quality": quality,
     }  # fmt: skip
-    answer, _ = send(model, "route", sample, constraints, url)
+    answer, _ = send(model, "route", sample, constraints, stage, url)
     typer.echo(json.dumps(answer.body) if as_json else json.dumps(answer.body, indent=2))
 
 
 def send(
-    model: str, action: str, index: int, constraints: dict[str, float | str | None], url: str | None
+    model: str,
+    action: str,
+    index: int,
+    constraints: dict[str, float | str | None],
+    stage: str,
+    url: str | None,
 ) -> tuple[Reply, str]:
     """(the answer, the true label); a refusal goes to stderr with exit code 2."""
     from scripts.commands.cloud import find_places
@@ -92,11 +103,26 @@ def send(
     given = {name: value for name, value in constraints.items() if value is not None}
     if given:
         body["parameters"] = given
-    answer = client.ask(f"{url or places.api_url}/v2/models/{model}/{action}", body)
+    api = api_of(stage, places)
+    answer = client.ask(f"{url or api.url}/v2/models/{model}/{action}", body, headers=api.headers)
     if answer.status != 200:
         print(f"turnout: {answer.status}: {client.error_text(answer)}", file=sys.stderr)
         raise typer.Exit(2)
     return answer, str(example.get("label", ""))
+
+
+def api_of(stage: str, places: Places) -> StageApi:
+    """The API of a stage, with what its calls must carry."""
+    from infra.config import load
+    from infra.names import Names
+    from scripts.local import client
+    from scripts.stage_api import StageApi, stage_api
+    from scripts.stage_session import stage_session
+
+    if stage == "local":
+        return StageApi(places.api_url, client.plain)
+    settings = load().stage(stage)
+    return stage_api(stage_session(stage)[0], Names(stage), settings.auth, os.environ)
 
 
 def shown(data: list[Any]) -> str:

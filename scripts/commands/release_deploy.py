@@ -1,4 +1,4 @@
-"""`turnout release push | deploy | rollback`: a built release into a stage, and back."""
+"""`turnout release push | deploy | rollback | purge`: a built release into a stage, and back."""
 
 from __future__ import annotations
 
@@ -80,6 +80,28 @@ def rollback(
     """Go back to the release that was deployed before the present one."""
     release = _rollout(stage, model).rollback(_say)
     _tell(as_json, {"model": model, "release": release}, f"{model} serves {release} again")
+
+
+@app.command()
+def purge(
+    stage: Annotated[str, typer.Option("--stage", help="a stage of turnout.toml, not a production one")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="do it; without it only say what would be deleted")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete every object of the stage's buckets, releases and all, before `cdk destroy`."""
+    from infra.config import load
+    from infra.names import Names
+    from infra.purge import purge
+
+    settings = load().stage(stage)
+    session, _account = stage_session(stage)
+    counts = purge(
+        Names(stage), settings, session.client("cloudformation"), session.client("s3"), only_count=not yes
+    )
+    told = ", ".join(f"{count} object versions in {bucket}" for bucket, count in counts.items())
+    _tell(as_json, {"deleted": yes, **counts}, f"{'deleted' if yes else 'would delete (say --yes)'}: {told}")
 
 
 def _rollout(stage: str, model: str) -> Rollout:

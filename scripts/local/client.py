@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,20 @@ def sample(store: Path, model: str, index: int) -> dict[str, Any]:
     return found
 
 
-def ask(url: str, body: Mapping[str, Any], timeout_s: float = 35.0) -> Reply:
+def plain(_url: str, _body: bytes) -> dict[str, str]:
+    """The headers of a call that nothing has to authorise."""
+    return {"Content-Type": "application/json"}
+
+
+def ask(
+    url: str,
+    body: Mapping[str, Any],
+    timeout_s: float = 35.0,
+    headers: Callable[[str, bytes], dict[str, str]] = plain,
+) -> Reply:
     """POSTs JSON. Raises LocalCloudError when nothing listens; an HTTP error is a Reply like any other."""
     data = json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310  # http(s) only
+    request = urllib.request.Request(url, data, headers(url, data))  # noqa: S310  # http(s) only
     started = time.perf_counter()
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310  # as above

@@ -6,10 +6,8 @@ boto3 calls like anything else in moto. `teach_all` must run before moto's Cloud
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.awslambda.models import lambda_backends
 from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
 from moto.codebuild.models import codebuild_backends
@@ -19,6 +17,7 @@ from moto.scheduler.models import scheduler_backends
 from scripts.local.moto_api_gateway import lower_first, teach_api_gateway
 from scripts.local.moto_resource import Made, Wanted, teach
 from scripts.local.moto_rest_api import teach_rest_api
+from scripts.local.moto_scaling import teach_scaling
 
 
 def teach_all() -> None:
@@ -36,19 +35,7 @@ def teach_all() -> None:
         update=change_composite,
         delete=drop_alarm,
     )
-    teach(
-        "AWS::ApplicationAutoScaling::ScalableTarget",
-        create=make_target,
-        update=change_target,
-        delete=drop_target,
-    )
-    teach(
-        "AWS::ApplicationAutoScaling::ScalingPolicy",
-        name="PolicyName",
-        create=make_policy,
-        update=change_policy,
-        delete=drop_policy,
-    )
+    teach_scaling()
     teach(
         "AWS::Scheduler::Schedule",
         name="Name",
@@ -193,67 +180,6 @@ def change_composite(_made: Made, wanted: Wanted) -> Made:
 
 def drop_alarm(made: Made, wanted: Wanted) -> None:
     cloudwatch_backends[wanted.account_id][wanted.region].delete_alarms([made.ref])
-
-
-# Application Auto Scaling
-
-NOT_SUSPENDED = {
-    f"{what}Suspended": False for what in ("DynamicScalingIn", "DynamicScalingOut", "ScheduledScaling")
-}
-
-
-def make_target(wanted: Wanted) -> Made:
-    p = wanted.properties
-    target = applicationautoscaling_backends[wanted.account_id][wanted.region].register_scalable_target(
-        p["ServiceNamespace"],
-        p["ResourceId"],
-        p["ScalableDimension"],
-        int(p["MinCapacity"]),
-        int(p["MaxCapacity"]),
-        p.get("RoleARN", ""),
-        p.get("SuspendedState", NOT_SUSPENDED),
-    )
-    return Made("|".join((target.resource_id, target.scalable_dimension, target.service_namespace)))
-
-
-def change_target(_made: Made, wanted: Wanted) -> Made:
-    return make_target(wanted)  # registering again updates
-
-
-def drop_target(_made: Made, wanted: Wanted) -> None:
-    p = wanted.properties
-    applicationautoscaling_backends[wanted.account_id][wanted.region].deregister_scalable_target(
-        p["ServiceNamespace"], p["ResourceId"], p["ScalableDimension"]
-    )
-
-
-def scaled(properties: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(namespace, resource, dimension) of a policy, stated or by the reference to its target."""
-    if "ScalingTargetId" in properties:
-        resource, dimension, namespace = properties["ScalingTargetId"].split("|")
-        return namespace, resource, dimension
-    return properties["ServiceNamespace"], properties["ResourceId"], properties["ScalableDimension"]
-
-
-def make_policy(wanted: Wanted) -> Made:
-    p = wanted.properties
-    namespace, resource, dimension = scaled(p)
-    body = p.get("TargetTrackingScalingPolicyConfiguration") or p.get("StepScalingPolicyConfiguration") or {}
-    policy = applicationautoscaling_backends[wanted.account_id][wanted.region].put_scaling_policy(
-        wanted.name, namespace, resource, dimension, body, p["PolicyType"]
-    )
-    return Made(policy.policy_arn, {"Arn": policy.policy_arn})
-
-
-def change_policy(_made: Made, wanted: Wanted) -> Made:
-    return make_policy(wanted)
-
-
-def drop_policy(_made: Made, wanted: Wanted) -> None:
-    namespace, resource, dimension = scaled(wanted.properties)
-    applicationautoscaling_backends[wanted.account_id][wanted.region].delete_scaling_policy(
-        wanted.name, namespace, resource, dimension
-    )
 
 
 # EventBridge Scheduler

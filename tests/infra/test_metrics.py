@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ def of_control(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "turnout-control")
     from handlers.control import _measure
 
-    counts = dict.fromkeys(("cost_usd", "missed", "met", "expected_met"), 1.0) | {"requests": 2}
+    counts = defaultdict(lambda: 1.0)
     state = Made(capacity=Made(optimum_usd=1.0), spent_usd=1.0)
     stand_ins: Any = (Made(model="digits"), Made(state=state), Made(counts=counts), None)
     _measure(*stand_ins)

@@ -10,9 +10,13 @@ import pytest
 from moto import mock_aws
 
 from infra import config
+from infra.image_tag import image_tag
+from infra.names import Names
 from infra.preflight import Check, Outside, checks
 
 STAGE, MODELS = config.load().stage("dev"), config.load().models_of("dev")
+NAMES = Names("dev")
+ENDPOINTS = "quota ml.g4dn.xlarge for endpoint usage"
 Client = Callable[[str], Any]
 
 
@@ -56,16 +60,14 @@ def look(
     project: Path, client: Client, node: str = "v20.1.0", python: tuple[int, int] = (3, 11)
 ) -> dict[str, Check]:
     outside = Outside(run=lambda _: node, client=client, root=project, python=python)
-    return {check.name: check for check in checks(STAGE, MODELS, outside)}
+    return {check.name: check for check in checks(NAMES, STAGE, MODELS, outside)}
 
 
 def test_offline_says_what_could_not_be_checked(project: Path):
     found = look(project, offline)
     assert [found[name].status for name in ("Python", "Node", "CDK CLI")] == ["ok"] * 3
     assert "no route to host" in found["credentials"].found
-    assert {found[n].status for n in ("credentials", "region", "bootstrap", "GPU quota ml.g4dn.xlarge")} == {
-        "unknown"
-    }
+    assert {found[n].status for n in ("credentials", "region", "bootstrap", ENDPOINTS)} == {"unknown"}
 
 
 def test_old_tools_fail_with_their_fix(project: Path):
@@ -85,7 +87,7 @@ def test_a_fresh_account_is_not_bootstrapped(project: Path, aws: Client):
 
 
 def test_a_gpu_quota_of_zero_says_what_to_request(project: Path, aws: Client):
-    found = look(project, aws)["GPU quota ml.g4dn.xlarge"]
+    found = look(project, aws)[ENDPOINTS]
     assert (found.status, found.found) == ("failed", "0 of 1")
     assert "request 1 of" in found.fix
 
@@ -98,6 +100,33 @@ def test_a_bootstrapped_account_is_in_order(project: Path, aws: Client):
 def test_credentials_of_another_account(project: Path, aws: Client):
     stage = STAGE.model_copy(update={"account": "210987654321"})
     outside = Outside(run=lambda _: "v20.1.0", client=aws, root=project)
-    found = {check.name: check for check in checks(stage, MODELS, outside)}
+    found = {check.name: check for check in checks(NAMES, stage, MODELS, outside)}
     assert found["credentials"].status == "failed"
     assert "210987654321" in found["credentials"].fix
+
+
+def test_training_needs_a_quota_of_its_own(project: Path, aws: Client):
+    found = look(project, aws)["quota ml.g5.xlarge for spot training job usage"]
+    assert (found.status, found.found) == ("unknown", "Service Quotas does not list it")
+
+
+def test_later_steps_are_to_do_until_they_are_done(project: Path, aws: Client):
+    # Given an account in which nothing is deployed
+    found = look(project, aws)
+    assert (found["images"].status, found["release of digits"].status) == ("to do", "to do")
+    assert found["images"].fix == "npx cdk deploy -c stage=dev turnout-dev-training"
+    # When repository and pointer are there, image and release are next
+    aws("ecr").create_repository(repositoryName=NAMES.images)
+    aws("ssm").put_parameter(Name=NAMES.pointer("digits"), Value="none", Type="String")
+    found = look(project, aws)
+    assert found["images"].fix == "aws codebuild start-build --project-name turnout-dev-image"
+    assert found["release of digits"].fix.startswith("turnout release push digits --stage dev")
+    # When both are made, all is in order
+    manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}'
+    aws("ecr").put_image(
+        repositoryName=NAMES.images, imageManifest=manifest, imageTag=f"serving-{image_tag()}"
+    )
+    pointer = json.dumps({"release": "0123456789abcdef", "manifest_sha256": "0" * 64})
+    aws("ssm").put_parameter(Name=NAMES.pointer("digits"), Value=pointer, Type="String", Overwrite=True)
+    found = look(project, aws)
+    assert (found["images"].status, found["release of digits"].found) == ("ok", "0123456789abcdef")

@@ -81,10 +81,24 @@ def test_the_gpu_endpoint_waits_for_a_release_and_is_bounded(synthesize: Callabl
     assert variant["RoutingConfig"] == {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
 
 
+UNTAGGED = (
+    *("IAM::Policy", "IAM::ManagedPolicy", "S3::BucketPolicy", "SNS::TopicPolicy", "SQS::QueuePolicy"),
+    *("Lambda::Version", "Lambda::Alias", "Lambda::Permission", "CDK::Metadata"),
+    *("ApiGatewayV2::Integration", "ApiGatewayV2::Route", "CloudWatch::Dashboard", "Scheduler::Schedule"),
+    *("ApplicationAutoScaling::ScalableTarget", "ApplicationAutoScaling::ScalingPolicy"),
+    *("CodeDeploy::DeploymentGroup", "Budgets::Budget", "Budgets::BudgetsAction"),
+)
+
+
 def test_everything_that_can_be_is_tagged_with_its_stage(synthesize: Callable[[str], Templates]):
-    for function in resources(synthesize("prod"), "AWS::Lambda::Function"):
-        tags = {tag["Key"]: tag["Value"] for tag in function["Properties"]["Tags"]}
-        assert tags["turnout:stage"] == "prod"
+    bare = set()
+    for template in synthesize("prod").values():
+        for name, resource in template["Resources"].items():
+            tags = resource.get("Properties", {}).get("Tags", {})
+            pairs = tags.items() if isinstance(tags, dict) else [(t["Key"], t["Value"]) for t in tags]
+            if ("turnout:stage", "prod") not in pairs:
+                bare.add((resource["Type"].removeprefix("AWS::"), name))
+    assert {kind for kind, _ in bare} <= set(UNTAGGED), sorted(bare)
 
 
 def test_auto_topology_routes_through_a_stage_variable(tmp_path: Path):
@@ -101,8 +115,11 @@ def test_auto_topology_routes_through_a_stage_variable(tmp_path: Path):
 def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):
     classic = (
         'missed_escalation_usd = 0.0004\nkind = "classic"\nmin_instances = 1\nscaling = "target_tracking"\n'
+        "data_capture_percent = 5\n"
     )
-    made = varied(tmp_path, ("missed_escalation_usd = 0.0004\n", classic)).templates
+    options = 'attainment = 0.99\nreserved_concurrency = 20\ntraining.schedule = "rate(7 days)"\n'
+    changes = ("missed_escalation_usd = 0.0004\n", classic), ("attainment = 0.99\n", options)
+    made = varied(tmp_path, *changes).templates
     (endpoint,) = resources(made, "AWS::SageMaker::Endpoint")
     policy = endpoint["Properties"]["DeploymentConfig"]
     assert policy["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == "CANARY"
@@ -110,6 +127,21 @@ def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):
     assert resources(made, "AWS::SageMaker::InferenceComponent") == []
     (tracking,) = resources(made, "AWS::ApplicationAutoScaling::ScalingPolicy")
     assert tracking["Properties"]["PolicyType"] == "TargetTrackingScaling"
+    # And the other options of a model arrive: reserved concurrency, captured data, training by schedule
+    (model,) = (
+        f["Properties"]
+        for f in resources(made, "AWS::Lambda::Function")
+        if f["Properties"]["FunctionName"] == "turnout-dev-digits"
+    )
+    assert model["ReservedConcurrentExecutions"] == 20
+    (config,) = resources(made, "AWS::SageMaker::EndpointConfig")
+    assert config["Properties"]["DataCaptureConfig"]["InitialSamplingPercentage"] == 5
+    schedules = {
+        s["Properties"]["Name"]: s["Properties"] for s in resources(made, "AWS::Scheduler::Schedule")
+    }
+    training = schedules["turnout-dev-digits-training"]
+    assert training["ScheduleExpression"] == "rate(7 days)"
+    assert "Machine" in json.dumps(training["Target"]["Arn"])
 
 
 def test_jwt_and_a_domain_by_option(tmp_path: Path):
@@ -153,7 +185,14 @@ def test_a_rest_api_has_the_same_routes_authorised_throttled_and_logged(rest: St
 
 
 def test_a_rest_api_that_serves_other_methods_is_deployed_anew(rest: Stage, tmp_path: Path):
-    direct = varied(tmp_path, ("[stages.dev]\n", '[stages.dev]\napi = "rest"\n')).templates
+    options = (
+        '[stages.dev]\napi = "rest"\n'
+        'domain = {name = "api.example.com", certificate_arn = "arn:aws:acm:us-east-1:1:certificate/1"}\n'
+    )
+    direct = varied(tmp_path, ("[stages.dev]\n", options)).templates
+    (named,) = resources(direct, "AWS::ApiGateway::DomainName")
+    assert named["Properties"]["SecurityPolicy"] == "TLS_1_2"
+    assert len(resources(direct, "AWS::ApiGateway::BasePathMapping")) == 1
     ids = [
         {name for name, r in t["turnout-dev-api"]["Resources"].items() if r["Type"].endswith("::Deployment")}
         for t in (rest.templates, direct)

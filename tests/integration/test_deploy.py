@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 import boto3
 import pytest
 
-from handlers.errors import PointerMissing, ReleaseError
+from handlers.errors import InvalidConfig, PointerMissing, ReleaseError
 from infra.bundling import ROOT
+from infra.config import load
 from infra.names import Names
+from infra.purge import purge
 from infra.rollout import Aws, Canary, Rollout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -74,6 +77,20 @@ class Cloud:
             aws_access_key_id="local",
             aws_secret_access_key="local",
         )
+
+    def inventory(self) -> dict[str, str]:
+        """By stack and logical id the physical id of every resource, and where the alias points."""
+        stacks = self.client("cloudformation")
+        pages = stacks.get_paginator("list_stack_resources")
+        found = {
+            f"{stack['StackName']}/{resource['LogicalResourceId']}": resource["PhysicalResourceId"]
+            for stack in stacks.describe_stacks()["Stacks"]
+            for page in pages.paginate(StackName=stack["StackName"])
+            for resource in page["StackResourceSummaries"]
+            if resource.get("LogicalResourceId")  # moto lists what it skipped without a name
+        }
+        alias = self.client("lambda").get_alias(FunctionName="turnout-local-digits", Name="live")
+        return {**found, "live": alias["FunctionVersion"]}
 
     def rollout(self) -> Rollout:
         names = ("s3", "ssm", "lambda", "cloudformation", "cloudwatch", "dynamodb")
@@ -169,9 +186,59 @@ def test_releases_move_everything_together_and_back(cloud: Cloud):
     cloud.client("cloudwatch").set_alarm_state(
         AlarmName="turnout-local-digits-errors", StateValue="OK", StateReason="test"
     )
+    before = cloud.inventory()
     cloud.rollout().deploy(second, Canary.parse("10%", 1.0), lambda _: None)
     assert second in served()
     assert endpoint_data() == [second]
+    # Then the alias has moved, and of the stacks just the model that holds the release and what names it
+    after = cloud.inventory()
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert {re.sub("[0-9A-F]{8}$", "", name.rpartition("/")[2]) for name in changed} == {
+        "live",
+        "GpuModel",
+        "GpuConfig",
+    }
     assert cloud.rollout().rollback(lambda _: None) == first
     assert first in served()
     assert endpoint_data() == [first]
+
+
+def test_a_destroyed_stage_leaves_nothing(cloud: Cloud):
+    """Last: it ends the deployment of this module."""
+    # Given a stage with releases, whose buckets AWS would not delete
+    clients = cloud.client("cloudformation"), cloud.client("s3")
+    counted = purge(NAMES, load().stage("local"), *clients, only_count=True)
+    assert counted[NAMES.bucket(ACCOUNT)] >= 2
+    assert purge(NAMES, load().stage("local"), *clients) == counted
+    # When the CDK command line destroys it
+    cloud.cdk("destroy", "--all", "--force")
+    # Then only CDK's own bootstrap is left
+    stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
+    assert [stack["StackName"] for stack in stacks] == ["CDKToolkit"]
+    everything = {
+        "lambda": ("list_functions", "Functions", "FunctionName"),
+        "apigatewayv2": ("get_apis", "Items", "Name"),
+        "dynamodb": ("list_tables", "TableNames", None),
+        "s3": ("list_buckets", "Buckets", "Name"),
+        "ssm": ("describe_parameters", "Parameters", "Name"),
+        "iam": ("list_roles", "Roles", "RoleName"),
+        "logs": ("describe_log_groups", "logGroups", "logGroupName"),
+        "cloudwatch": ("describe_alarms", "MetricAlarms", "AlarmName"),
+        "scheduler": ("list_schedules", "Schedules", "Name"),
+        "stepfunctions": ("list_state_machines", "stateMachines", "name"),
+        "sagemaker": ("list_models", "Models", "ModelName"),
+        "codebuild": ("list_projects", "projects", None),
+        "sns": ("list_topics", "Topics", "TopicArn"),
+        "sqs": ("list_queues", "QueueUrls", None),
+        "ecr": ("describe_repositories", "repositories", "repositoryName"),
+    }
+    left = [
+        f"{service} {entry if key is None else entry[key]}"
+        for service, (call, field, key) in everything.items()
+        for entry in getattr(cloud.client(service), call)().get(field, [])
+    ]
+    assert [name for name in left if "turnout" in name] == []
+    assert cloud.client("sagemaker").list_endpoints()["Endpoints"] == []
+    assert cloud.client("sagemaker").list_inference_components()["InferenceComponents"] == []
+    with pytest.raises(InvalidConfig, match="production keeps its releases"):
+        purge(Names("prod"), load().stage("prod"), None, None)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from handlers.adapters.bootstrap import start
-from handlers.adapters.wiring import EventualGpu, Running
+from handlers.adapters.wiring import HOLD_S, EventualGpu, Running
+from handlers.errors import EndpointUnprepared
 from handlers.routing.breaker import CLOSED
 from handlers.routing.tokens import Tokens
 from handlers.routing.types import Path
@@ -147,7 +151,7 @@ def test_GIVEN_a_short_throttle_WHEN_the_deadline_allows_THEN_one_retry_after_th
     answer = ask(running, event, [SURE], path="gpu", latency_slo_ms=3_000)
 
     assert answer["labels"] == ["blue"]
-    assert len(endpoint.seen) == 2
+    assert len(endpoint.seen) in (2, 3), "one retry (a third is a late hedge of the request before)"
     assert answer["parameters"]["degraded"] is False
 
 
@@ -168,13 +172,30 @@ def test_GIVEN_a_fresh_sandbox_WHEN_the_gpu_is_asked_in_a_hurry_THEN_the_cpu_ans
 ) -> None:
     running = start(gpu_environ, time.monotonic)
 
-    first = ask(running, event, [SURE], path="gpu")
+    first = ask(running, event, [SURE], path="gpu", latency_slo_ms=HOLD_S * 1000.0)
 
     assert first["parameters"]["degraded_reason"] == "gpu_unprepared"
-    assert first["parameters"]["actual_ms"] < SLO_MS / 2
+    assert first["parameters"]["actual_ms"] < HOLD_S * 1000.0
     assert endpoint.seen == []
     assert running.service._observer.breakers[Path.GPU] == CLOSED, "it says nothing of the endpoint"
     gpu = running.service.prepare().gpu
     assert isinstance(gpu, EventualGpu)
     gpu.warm().result(10.0)
     assert ask(running, event, [SURE], path="gpu", latency_slo_ms=5_000)["labels"] == ["blue"]
+
+
+def test_GIVEN_a_client_that_takes_long_WHEN_an_answer_needs_it_THEN_it_gives_up_before_the_deadline() -> (
+    None
+):
+    let = threading.Event()
+
+    def make() -> Any:
+        assert let.wait(10.0)
+
+    with ThreadPoolExecutor(1) as pool:
+        gpu = EventualGpu(pool, make)
+        began = time.monotonic()
+        with pytest.raises(EndpointUnprepared):
+            gpu.infer([np.zeros((1, 1), np.float32)], 0.3, "normal")
+        assert time.monotonic() - began < 0.3
+        let.set()

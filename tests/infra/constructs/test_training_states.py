@@ -14,6 +14,7 @@ import boto3
 import pytest
 from moto import mock_aws
 from moto.awslambda_simple.models import lambda_simple_backends
+from moto.codebuild.responses import CodeBuildResponse
 from moto.core.exceptions import JsonRESTError
 from moto.sagemaker.models import SageMakerModelBackend
 
@@ -162,6 +163,19 @@ def lacking(monkeypatch: pytest.MonkeyPatch, types: tuple[str, ...], code: str) 
     monkeypatch.setattr(SageMakerModelBackend, "create_training_job", refuse)
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, *commands: str) -> None:
+    """moto's CodeBuild refuses the builds that run one of the builder's `commands`."""
+    start: Callable[..., Any] = CodeBuildResponse.start_build
+
+    def refuse(self: Any) -> Any:
+        override = self._get_param("environmentVariablesOverride")
+        if {entry["value"] for entry in override if entry["name"] == "TURNOUT_COMMAND"} & set(commands):
+            raise JsonRESTError("InvalidInputException", "the build failed")
+        return start(self)
+
+    monkeypatch.setattr(CodeBuildResponse, "start_build", refuse)
+
+
 HAPPY = ["Compress", "ReadVerdict", "Gate", "Register", "Deploy", "Verify", "Ready"]
 FAILURE = ["Notify", "Failed"]
 
@@ -171,7 +185,7 @@ def test_train_to_released(world: World):
     world.builder()
     world.packages()
     world.verdict(passed=True)
-    assert world.run() == ("SUCCEEDED", [f"Train on {TYPES[0]}", *HAPPY, "Released"]), world.cause
+    assert world.run() == ("SUCCEEDED", ["Prepare", f"Train on {TYPES[0]}", *HAPPY, "Released"]), world.cause
     assert world.notified() == []
     packages = boto3.client("sagemaker", REGION).list_model_packages(ModelPackageGroupName="digits")
     assert len(packages["ModelPackageSummaryList"]) == 1
@@ -185,6 +199,7 @@ def test_the_next_instance_type_is_tried_when_capacity_lacks(world: World, monke
     lacking(monkeypatch, TYPES[:1], "ResourceLimitExceeded")
     status, entered = world.run()
     assert entered == [
+        "Prepare",
         f"Train on {TYPES[0]}",
         f"Lacking {TYPES[0]}?",
         f"Train on {TYPES[1]}",
@@ -196,10 +211,12 @@ def test_the_next_instance_type_is_tried_when_capacity_lacks(world: World, monke
 
 @pytest.mark.slow
 def test_no_capacity_at_all_fails_and_is_told(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.builder()
     lacking(monkeypatch, TYPES, "ResourceLimitExceeded")
     status, entered = world.run()
     assert status == "FAILED"
-    assert entered == [f"Train on {TYPES[0]}", f"Lacking {TYPES[0]}?", f"Train on {TYPES[1]}", *FAILURE]
+    tried = [f"Train on {TYPES[0]}", f"Lacking {TYPES[0]}?", f"Train on {TYPES[1]}"]
+    assert entered == ["Prepare", *tried, *FAILURE]
     assert world.notified() == ["turnout test: training digits failed"]
 
 
@@ -207,8 +224,9 @@ def test_no_capacity_at_all_fails_and_is_told(world: World, monkeypatch: pytest.
 def test_a_job_that_fails_for_another_reason_is_not_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
+    world.builder()
     lacking(monkeypatch, TYPES, "AlgorithmError")
-    assert world.run() == ("FAILED", [f"Train on {TYPES[0]}", f"Lacking {TYPES[0]}?", *FAILURE])
+    assert world.run() == ("FAILED", ["Prepare", f"Train on {TYPES[0]}", f"Lacking {TYPES[0]}?", *FAILURE])
 
 
 @pytest.mark.slow
@@ -222,8 +240,33 @@ def test_a_failed_gate_stops_the_release_before_it_is_registered(world: World):
 
 
 @pytest.mark.slow
-def test_a_failed_compression_is_told(world: World):
-    assert world.run() == ("FAILED", [f"Train on {TYPES[0]}", "Compress", *FAILURE])
+@pytest.mark.parametrize(
+    ("command", "entered"),
+    [
+        ("prepare", ["Prepare", *FAILURE]),
+        ("compress", ["Prepare", f"Train on {TYPES[0]}", "Compress", *FAILURE]),
+    ],
+)
+def test_a_build_that_fails_before_the_gate_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, command: str, entered: list[str]
+):
+    world.builder()
+    failing(monkeypatch, command)
+    assert world.run() == ("FAILED", entered)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("commands", [("deploy",), ("deploy", "rollback")])
+def test_a_deployment_that_fails_is_rolled_back_and_told_even_if_that_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...]
+):
+    world.builder()
+    world.packages()
+    world.verdict(passed=True)
+    failing(monkeypatch, *commands)
+    status, entered = world.run()
+    assert (status, entered[-4:]) == ("FAILED", ["Deploy", "RollBack", *FAILURE])
+    assert "the build failed" in world.cause
 
 
 @pytest.mark.slow
@@ -256,6 +299,16 @@ def test_every_state_is_reached_by_some_state():
     machine = definition(NAMES, Training(instance_types=TYPES))
     text = json.dumps(machine)
     assert all(f'"{name}"' in text.replace(f'"{name}": {{', "", 1) for name in machine["States"])
+
+
+def test_the_job_reads_its_recipes_data_from_a_channel():
+    job = training_job(NAMES, Training(), "ml.g5.xlarge", 1)
+    (channel,) = job["InputDataConfig"]
+    assert channel["ChannelName"] == "training"
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://releases/data/digits/"
+    prepare = definition(NAMES, Training())["States"]["Prepare"]["Parameters"]
+    given = {"Name": "TURNOUT_DATA", "Value": "s3://releases/data/digits/", "Type": "PLAINTEXT"}
+    assert given in prepare["EnvironmentVariablesOverride"]
 
 
 def test_a_spot_job_checkpoints_and_waits_within_bounds():

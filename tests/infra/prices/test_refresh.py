@@ -1,4 +1,7 @@
-"""`turnout prices refresh` against a small response in the price list's documented form."""
+"""`turnout prices refresh` against a small response with every member that the price list's files have.
+
+It was written by hand after AWS's documentation of the bulk files: nothing here has read the real ones.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +16,72 @@ from infra.prices import refresh
 from infra.prices.table import load_prices
 
 
-def product(
-    usd: str, attributes: dict[str, str], *, free: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    dimensions = {"paid": {"pricePerUnit": {"USD": usd}, "beginRange": "0"}}
-    dimensions["later"] = {"pricePerUnit": {"USD": "0.0000000001"}, "beginRange": "6000000000"}
-    if free:
-        dimensions["free"] = {"pricePerUnit": {"USD": "0.0000000000"}, "beginRange": "0"}
-    return {"attributes": attributes}, {"t": {"priceDimensions": dimensions}}
+def dimension(sku: str, number: int, usd: str, begin: str, end: str) -> tuple[str, dict[str, Any]]:
+    code = f"{sku}.JRTCKXETXF.{number:010}"
+    return code, {
+        "rateCode": code,
+        "description": f"{usd} USD",
+        "beginRange": begin,
+        "endRange": end,
+        "unit": "Lambda-GB-Second",
+        "pricePerUnit": {"USD": usd},
+        "appliesTo": [],
+    }
 
 
-def offer(*products: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+def offer(code: str, *products: tuple[str, dict[str, str]], free: bool = False) -> dict[str, Any]:
+    """A region's file of one offer: each product has a first tier, a cheaper one and perhaps a free one."""
+    described, priced = {}, {}
+    for number, (usd, attributes) in enumerate(products):
+        sku = f"SKU{number:013}"
+        common = {"servicecode": code, "location": "US East (N. Virginia)", "regionCode": "us-east-1"}
+        described[sku] = {
+            "sku": sku,
+            "productFamily": "Serverless",
+            "attributes": {**common, "usagetype": "", "operation": "", **attributes},
+        }
+        tiers = [
+            dimension(sku, 1, usd, "0", "6000000000"),
+            dimension(sku, 2, "0.0000000001", "6000000000", "Inf"),
+            *([dimension(sku, 3, "0.0000000000", "0", "400000")] if free else []),
+        ]
+        priced[sku] = {
+            f"{sku}.JRTCKXETXF": {
+                "offerTermCode": "JRTCKXETXF",
+                "sku": sku,
+                "effectiveDate": "2026-11-01T00:00:00Z",
+                "priceDimensions": dict(tiers),
+                "termAttributes": {},
+            }
+        }
     return {
+        "formatVersion": "v1.0",
+        "disclaimer": "",
+        "offerCode": code,
+        "version": "20261120000000",
         "publicationDate": "2026-11-20T00:00:00Z",
-        "products": {f"SKU{n}": body for n, (body, _) in enumerate(products)},
-        "terms": {"OnDemand": {f"SKU{n}": term for n, (_, term) in enumerate(products)}},
+        "products": described,
+        "terms": {"OnDemand": priced},
+        "attributesList": {},
     }
 
 
 OFFERS = {
     "AWSLambda": offer(
-        product("0.0000140000", {"group": "AWS-Lambda-Duration-ARM"}, free=True),
-        product("0.0000001900", {"group": "AWS-Lambda-Requests"}),
+        "AWSLambda",
+        ("0.0000140000", {"group": "AWS-Lambda-Duration-ARM", "usagetype": "Lambda-GB-Second-ARM"}),
+        ("0.0000001900", {"group": "AWS-Lambda-Requests", "usagetype": "Request"}),
+        free=True,
     ),
-    "AmazonApiGateway": offer(),
-    "AmazonDynamoDB": offer(),
+    "AmazonApiGateway": offer(
+        "AmazonApiGateway",
+        ("0.0000011000", {"operation": "ApiGatewayHttpApi", "usagetype": "USE1-ApiGatewayHttpRequest"}),
+    ),
+    "AmazonDynamoDB": offer("AmazonDynamoDB"),
     "AmazonSageMaker": offer(
-        product("1.5000000000", {"component": "Hosting", "instanceName": "ml.g5.xlarge"}),
-        product("9.0000000000", {"component": "Training", "instanceName": "ml.g4dn.xlarge"}),
+        "AmazonSageMaker",
+        ("1.5000000000", {"component": "Hosting", "instanceName": "ml.g5.xlarge"}),
+        ("9.0000000000", {"component": "Training", "instanceName": "ml.g4dn.xlarge"}),
     ),
 }
 
@@ -48,8 +89,10 @@ OFFERS = {
 def fetch(url: str) -> bytes:
     name = url.split("/aws/")[1].split("/")[0]
     if url.endswith("region_index.json"):
-        path = f"/offers/v1.0/aws/{name}/20261120/us-east-1/index.json"
-        return json.dumps({"regions": {"us-east-1": {"currentVersionUrl": path}}}).encode()
+        path = f"/offers/v1.0/aws/{name}/20261120000000/us-east-1/index.json"
+        region = {"regionCode": "us-east-1", "currentVersionUrl": path}
+        head = {"formatVersion": "v1.0", "publicationDate": "2026-11-20T00:00:00Z"}
+        return json.dumps({**head, "regions": {"us-east-1": region}}).encode()
     return json.dumps(OFFERS[name]).encode()
 
 
@@ -58,6 +101,7 @@ def test_stated_prices_are_taken_and_dated_and_the_others_kept(tmp_path: Path):
     new = refresh.refreshed("us-east-1", fetch, old)
     arm = new.prices["lambda.arm64.gb_s"]
     assert (arm.usd, arm.as_of, arm.confidence) == (0.000014, "2026-11-20", "high")
+    assert new.prices["apigateway.http.request"].usd == 0.0000011
     assert new.instances["ml.g5.xlarge"].usd_per_hour == 1.5
     assert new.instances["ml.g4dn.xlarge"] == old.instances["ml.g4dn.xlarge"]
     assert new.prices["kms.key"] == old.prices["kms.key"]

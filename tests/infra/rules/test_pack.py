@@ -9,7 +9,12 @@ import pytest
 
 from infra.rules import pack
 
-BUDGET = {"Budget": {"Type": "AWS::Budgets::Budget", "Properties": {}}}
+BUDGET = {
+    "Budget": {
+        "Type": "AWS::Budgets::Budget",
+        "Properties": {"Budget": {"BudgetLimit": {"Amount": 10, "Unit": "USD"}}},
+    }
+}
 
 
 def findings(kind: str, properties: dict[str, Any]) -> list[str]:
@@ -31,7 +36,11 @@ def machine(**job: Any) -> dict[str, Any]:
     return {"DefinitionString": {"Fn::Join": ["", [json.dumps({"States": {"Train": state}})]]}}
 
 
-GOOD_JOB = {"EnableNetworkIsolation": True, "StoppingCondition": {"MaxRuntimeInSeconds": 60}}
+GOOD_JOB = {
+    "EnableNetworkIsolation": True,
+    "EnableInterContainerTrafficEncryption": True,
+    "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+}
 CONFIG, ROUTE = "AWS::SageMaker::EndpointConfig", "AWS::ApiGatewayV2::Route"
 POLICY, MACHINE = "AWS::IAM::Policy", "AWS::StepFunctions::StateMachine"
 TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
@@ -42,6 +51,13 @@ TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
     [
         ("encrypted-volumes", CONFIG, variant(), variant(InstanceType="ml.m5.xlarge")),
         ("encrypted-output", "AWS::S3::Bucket", {"BucketEncryption": {}}, {}),
+        ("encrypted-output", "AWS::SQS::Queue", {"SqsManagedSseEnabled": True}, {}),
+        (
+            "encrypted-output",
+            MACHINE,
+            machine(**GOOD_JOB),
+            machine(**{**GOOD_JOB, "EnableInterContainerTrafficEncryption": False}),
+        ),
         ("network-isolation", "AWS::SageMaker::Model", {"EnableNetworkIsolation": True}, {}),
         (
             "network-isolation",
@@ -59,9 +75,11 @@ TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
             "stopping-condition",
             MACHINE,
             machine(
-                EnableNetworkIsolation=True,
-                EnableManagedSpotTraining=True,
-                StoppingCondition={"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 2},
+                **{
+                    **GOOD_JOB,
+                    "EnableManagedSpotTraining": True,
+                    "StoppingCondition": {"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 2},
+                }
             ),
             machine(**GOOD_JOB, EnableManagedSpotTraining=True),
         ),
@@ -81,6 +99,12 @@ TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
             statement(Sid="Any", Resource="*"),
         ),
         ("authorised", ROUTE, {"AuthorizationType": "AWS_IAM", "RouteKey": "GET /"}, {"RouteKey": "GET /"}),
+        (
+            "authorised",
+            "AWS::ApiGateway::Method",
+            {"AuthorizationType": "AWS_IAM", "HttpMethod": "GET"},
+            {"AuthorizationType": "NONE", "HttpMethod": "GET"},
+        ),
         ("log-retention", "AWS::Logs::LogGroup", {"RetentionInDays": 7}, {}),
     ],
 )
@@ -93,8 +117,16 @@ def test_a_volume_with_a_key_is_encrypted():
     assert findings(CONFIG, {**variant(InstanceType="ml.m5.xlarge"), "KmsKeyId": "k"}) == []
 
 
-def test_a_stage_without_a_budget_is_found():
-    assert [f.rule for f in pack.check({"stack": {"Resources": {}}})] == ["budget"]
+@pytest.mark.parametrize(
+    ("budget", "found"),
+    [
+        (BUDGET, []),
+        ({}, ["budget"]),
+        ({"Budget": {"Type": "AWS::Budgets::Budget", "Properties": {"Budget": {}}}}, ["budget"]),
+    ],
+)
+def test_a_stage_needs_a_budget_with_a_limit(budget: dict[str, Any], found: list[str]):
+    assert [f.rule for f in pack.check({"stack": {"Resources": budget}})] == found
 
 
 def test_routes_may_be_open_by_choice():
