@@ -183,7 +183,7 @@ def commands(
     }
     environ["BENCH_ORDERS"] = json.dumps(orders)
     port = free_port()
-    mosec = [str(peers), str(HERE / "gpu_peers/mosec_app.py"), "--port", str(port)]
+    mosec = [str(peers), str(HERE / "gpu_peers/mosec_app.py"), "--port", str(port), "--timeout", "60000"]
     yield Command("mosec", mosec, port, "/", "/inference", environ)
     if kind == "json":
         port = free_port()
