@@ -11,7 +11,7 @@ from html import escape
 from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 18, 16, 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _frame(x: Axis, y: Axis) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(_text(middle, HEIGHT - 6, x.title, "middle", "title"))
     parts.append(
-        f'<text class="title" transform="translate(14 {(TOP + base) / 2:.0f}) rotate(-90)" '
+        f'<text class="title" transform="translate(12 {(TOP + base) / 2:.0f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y.title)}</text>'
     )
     return "".join(parts)

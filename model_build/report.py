@@ -85,7 +85,7 @@ def render(story: Story) -> str:
         )
     else:
         body.append(learning_card)
-    body += [_candidates(story), _memory(story), _checks(story), _footer(story)]
+    body += [_networks(story), _candidates(story), _memory(story), _checks(story), _footer(story)]
     return page.page(f"{recipe.name}: build report", "".join(body))
 
 
@@ -193,6 +193,22 @@ def _step(
         "" if p50_ms is None else _ms(p50_ms),
         words,
     )
+
+
+def _networks(story: Story) -> str:
+    evaluated = story.parts.evaluated
+    rows = [
+        (
+            row.name,
+            _score(row.score),
+            "" if row.parameters is None else f"{row.parameters:,}",
+            "" if row.size_bytes is None else _bytes(row.size_bytes),
+        )
+        for row in evaluated.rows
+    ]
+    note = f"Every network and both variants on the test split: {evaluated.examples:,} examples, read once."
+    headings = ("network", story.recipe.metric.name, "parameters", "size")
+    return page.card("On unseen data", note, page.table(headings, rows))
 
 
 def _candidates(story: Story) -> str:

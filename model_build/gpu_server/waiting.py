@@ -102,18 +102,18 @@ class WaitingRoom:
         oldest = min(queue[0].enqueued for queue in self._queues if queue)
         return Waiting(self.items, oldest, self._tightest)
 
-    def drop_late(self, now: float, seconds: Callable[[int], float]) -> list[Request]:
+    def drop_late(self, start: float, seconds: Callable[[int], float]) -> list[Request]:
         """Remove and return the untouched requests that could not be answered in time any more.
 
-        `seconds(items)` is the time that a batch of so many items takes.
+        `start`: when the next batch can begin. `seconds(items)`: the time that a batch of so many takes.
         """
-        if now + seconds(1) <= self._tightest:
+        if start + seconds(1) <= self._tightest:
             return []
         late: list[Request] = []
         for priority, queue in enumerate(self._queues):
             for _ in range(len(queue)):  # once round
                 request = queue.popleft()
-                if request.taken == 0 and now + seconds(request.items) > request.deadline:
+                if request.taken == 0 and start + seconds(request.items) > request.deadline:
                     late.append(request)
                     self._items[priority] -= request.items
                 else:

@@ -45,6 +45,7 @@ class Layout:
 Done = Callable[[Layout | Exception], None]
 
 
+@lru_cache(maxsize=1024)
 def json_header_size(content_type: str, header_length: str | None) -> int | None:
     """Bytes of the JSON header of a binary body, or None for a JSON body.
 

@@ -24,7 +24,7 @@ from model_build.recipe import (
 from model_build.sources import Source
 
 LABELS = tuple(str(digit) for digit in range(10))
-SIZES = {"validation": 5000, "calibration": 500, "threshold": 6000}
+SIZES = {"validation": 3000, "calibration": 500, "threshold": 6000}
 IMAGE = TensorSpec("image", "FP32", (-1, 1, 28, 28))
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
 
@@ -123,13 +123,13 @@ class Teacher(nn.Module):
 
 
 class Student(nn.Module):
-    """Three convolutions, 32 to 64 channels."""
+    """Three convolutions, 16 to 64 channels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            convolution(1, 32), nn.MaxPool2d(2),
-            convolution(32, 32), nn.MaxPool2d(2),
+            convolution(1, 16), nn.MaxPool2d(2),
+            convolution(16, 32), nn.MaxPool2d(2),
             convolution(32, 64), nn.MaxPool2d(2),
         )  # fmt: skip
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(576, 10))
@@ -151,7 +151,7 @@ RECIPE = Recipe(
     reference=Reference,
     augment=jitter,
     teacher_training=Training(epochs=12, batch_size=128, learning_rate=4e-3, average=0.998, precision="bf16"),
-    student_training=Training(epochs=12, batch_size=128, learning_rate=1e-2, average=0.998, precision="bf16"),
+    student_training=Training(epochs=15, batch_size=128, learning_rate=1e-2, average=0.998, precision="bf16"),
     reference_training=Training(
         epochs=5, batch_size=128, learning_rate=1e-3, schedule="constant", precision="bf16"
     ),

@@ -219,7 +219,7 @@ class Run:
                 latency = (now - client.intended) * 1000
                 self.outcome.latencies_ms.append(latency)
                 self.outcome.in_time += not self.load.deadline_ms or latency <= self.load.deadline_ms
-            else:
+            elif status == 429:
                 self.outcome.refusals_ms.append((now - client.begun) * 1000)
 
     def _use_again(self, client: Client) -> None:

@@ -98,10 +98,10 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
     lines = [f"{name:18}{capacity:>11.1f}{capacity / raw_per_s:>8.0%}{costs}{shares}"]
     if "overload" in row:
         over = row["overload"]
+        refusals = f"p50 {over['refusal_p50_ms'] or 0:.2f} p99 {over['refusal_p99_ms'] or 0:.2f} ms"
         lines.append(
             f"{'':18}at 150 %, deadline {over['deadline_ms']:.0f} ms: goodput {over['goodput_share']:.0%} of"
-            f" capacity, refused {over['refused']}, refusals p50 {over['refusal_p50_ms'] or 0:.2f}"
-            f" p99 {over['refusal_p99_ms'] or 0:.2f} ms,"
+            f" capacity, refused {over['refused']} in {refusals}, dropped {over['statuses'].get('504', 0)},"
             f" front {over['rss_mib'][0]:.0f} -> {over['rss_mib'][1]:.0f} MiB"
         )
     return lines

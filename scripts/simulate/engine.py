@@ -296,7 +296,7 @@ class _Run:
         cpu_s = self.draws.cpu_s[i]
         if ok and split and not cascade and end - arrived > self.late_s:
             self._model_call(arrived + self.late_s, cpu_s)
-        if ok and not split and not cascade and not self.needing[i]:
+        if ok and not (split or cascade or self.needing[i] or self.draws.explores[i] == ASKS_GPU):
             ok = end <= arrived + init_s + cpu_s  # else the CPU's answer, as good, was there first
             now = min(now, end) if ok else arrived + init_s + cpu_s
         if ok and end <= last:

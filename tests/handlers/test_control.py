@@ -256,6 +256,7 @@ def test_after_an_hour_of_death_it_resumes_with_all_that_was_reported_meanwhile(
     world.fleet.now = FleetSize(1, 0, True)
     world.traffic(-1, 10)
     world.round(0)
+    world.fleet.now = FleetSize(1, 0, True)  # whatever the round has decided
     before = memory_of(world).spent_usd
     world.traffic(3, 500)
     world.traffic(58, 20)

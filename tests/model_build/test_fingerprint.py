@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from model_build import fingerprint
+from model_build import fingerprint, train
 
 RECIPE_FILE = '''
 """A recipe."""
@@ -120,3 +120,9 @@ def test_GivenEqualValues_WhenHashed_ThenTheHashesAreEqual() -> None:
 def test_GivenAThingWithoutContent_WhenHashed_ThenItIsRefused() -> None:
     with pytest.raises(TypeError, match="cannot hash a set"):
         fingerprint.of_value({1})
+
+
+def test_GivenTheTrainingStep_WhenHashed_ThenTheTreeOfErrorsIsNoPartOfIt() -> None:
+    source = fingerprint._Source.of(str(Path(train.__file__)))
+    assert source.imports["BuildError"] == "handlers.errors"
+    assert not [file for file in source.imported_files() if file.endswith("errors.py")]

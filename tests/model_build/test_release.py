@@ -182,6 +182,7 @@ def test_the_report_stands_alone_and_is_well_formed(store: Path, model: str) -> 
     assert not re.search(r"(?:src|href)=|url\(|https?://|<script", text)
     assert text.count("<svg") == text.count("</svg>") >= (6 if model == "points" else 3)
     assert text.count("<table") == text.count("</table>")
+    assert re.search(r"On unseen data.*student, labels only", text, re.DOTALL)
     assert "nan" not in re.sub(r"<title>.*?</title>", "", text).lower().split()
     for heading in (
         "What each step bought",

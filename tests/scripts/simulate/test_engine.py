@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.routing.latency import Quantiles
 from handlers.routing.snapshot import GpuCapacity, Topology
 from scripts.simulate.design import Design
 from scripts.simulate.designs import NAMES, design
-from scripts.simulate.draws import draw
+from scripts.simulate.draws import ASKS_GPU, draw
 from scripts.simulate.engine import replay
 from scripts.simulate.fleet import BATCH_DONE, Fleet, Instance
 from scripts.simulate.outcome import CPU, GPU, REFUSED, STANDBY, Outcome
@@ -132,6 +133,20 @@ def test_the_front_pays_for_the_wait_and_the_model_for_none_while_the_gpu_serves
     assert np.mean(one.served == GPU) > 0.97
     waited = one.latency_ms[one.served == GPU].sum() / 1000.0 * 0.25 * scenario.economics.lambda_gb_s
     assert one.components_usd["Lambda waiting"] == pytest.approx(waited, rel=0.2)
+
+
+def test_a_request_that_demands_the_gpu_waits_for_it_though_the_cpu_was_quicker() -> None:
+    """Given a CPU of a millisecond beside the GPU, then only those that demand it are answered by the GPU."""
+    sound = scenario_of("heavy")
+    cpu = replace(sound.profile.cpu, service=Quantiles.constant(1.0))
+    scenario = replace(sound, profile=replace(sound.profile, cpu=cpu))
+    trace = generate("poisson", 0.5, 600.0, 1)
+    demanded = np.arange(trace.requests) % 2 == 1
+    asked = np.where(demanded, ASKS_GPU, 0).astype(np.uint8).tobytes()
+    draws = replace(draw(scenario, trace.requests, 0.0, 0), explores=asked)
+    one = replay(scenario, trace, fixed(2, Topology.COLOCATED), draws, 0)
+    assert np.all(one.served[~demanded] == CPU)
+    assert np.mean(one.served[demanded] == GPU) > 0.95
 
 
 def test_a_failing_endpoint_never_costs_an_answer() -> None:
