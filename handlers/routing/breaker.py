@@ -10,8 +10,9 @@ an outcome counts half after `window_s / 2`. Repeated openings wait twice as lon
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from handlers.errors import InvalidInput
 
@@ -46,8 +47,7 @@ class BreakerSettings:
 DEFAULT_SETTINGS = BreakerSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(NamedTuple):
     """One path's breaker; times are seconds on the caller's clock.
 
     `open_until` is 0 while closed. Past it the breaker is half open: one probe at a time is let through
@@ -79,7 +79,7 @@ class Breaker:
         """Return the breaker after a call was sent: while half open, that call is the probe."""
         if self.closed:
             return self
-        return replace(self, probing_until=now + settings.open_s)
+        return self._replace(probing_until=now + settings.open_s)
 
     def recorded(self, ok: bool, now: float, settings: BreakerSettings = DEFAULT_SETTINGS) -> Breaker:
         """Return the breaker after a call that went well or failed."""
@@ -99,7 +99,7 @@ class Breaker:
             return self._opened(now, settings)
         if self.successes + 1 >= settings.probes:
             return Breaker(openings=self.openings, seen_at=now)
-        return replace(self, successes=self.successes + 1, probing_until=0.0)
+        return self._replace(successes=self.successes + 1, probing_until=0.0)
 
     def _opened(self, now: float, settings: BreakerSettings) -> Breaker:
         wait_s = min(settings.open_s * 2.0**self.openings, settings.open_max_s)

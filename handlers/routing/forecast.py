@@ -7,8 +7,8 @@ repeat these, so `forecast` keeps rows on the `Latencies` they come from and `de
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from .latency import Quantiles
 from .sharing import Shared, chunked, share
@@ -17,8 +17,7 @@ from .snapshot import GpuCapacity, Latencies
 MAX_ROWS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Latency in ms of each path for `items` items: its curve, its value at the percentile, its mean.
 
     `cpu` includes the hop and the cold starts where the router is a front, and the cold start of this

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 EXTRA_SHARE = 0.02
 EXTRA_BURST = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """Each request earns `EXTRA_SHARE` of a token, up to `EXTRA_BURST`; each extra call takes a whole one.
 
     So n requests are followed by at most EXTRA_SHARE · n + EXTRA_BURST extra calls.

@@ -17,7 +17,6 @@ and nothing else while paid capacity is idle; the time of one more instance when
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -48,8 +47,7 @@ IN_FLIGHT_SHARE = (0.5, 0.8, 1.0)
 BUDGET_SHARE = (0.8, 0.9, 0.95)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """The quality asked for: items below `threshold` need the heavy model, or all do (`heavy`).
 
     `share` of the items are expected to be below it; `confidence` is the accuracy after escalation.

@@ -7,10 +7,11 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from moto.applicationautoscaling import models as scaling
-from moto.cloudformation.exceptions import CloudFormationError, ValidationError
+from moto.cloudformation.exceptions import CloudFormationError
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
 from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.responses import ActionResult, EmptyResult
 
 COPIES = ("sagemaker", "sagemaker:inference-component:DesiredCopyCount")
 
@@ -164,10 +165,8 @@ def show_outputs_after_a_change_set() -> None:
     execute = CloudFormationBackend.execute_change_set
 
     def executed(self: CloudFormationBackend, change_set_name: str, stack_name: str | None = None) -> None:
-        change_set = self.describe_change_set(change_set_name)
-        if change_set is None:
-            raise ValidationError(change_set_name)
-        execute(self, change_set_name, stack_name)
+        change_set = change_set_of(self, change_set_name, stack_name)
+        execute(self, change_set.change_set_id, stack_name)
         stack = self.stacks[change_set.stack_id]
         stack._parse_template()
         stack.output_map = stack._create_output_map()
@@ -183,22 +182,33 @@ class ChangeSetNotFound(CloudFormationError):
     code = "ChangeSetNotFound"
 
 
+def change_set_of(backend: CloudFormationBackend, name: str, stack: str | None) -> ChangeSet:
+    """The change set with this ARN, or of this name among those of the stack (by name or ARN)."""
+    for arn, change_set in backend.change_sets.items():
+        known = (None, change_set.stack_name, change_set.stack_id)
+        if arn == name or (change_set.change_set_name == name and stack in known):
+            return change_set
+    raise ChangeSetNotFound(f"ChangeSet [{name}] does not exist")
+
+
 def miss_a_change_set_as_aws_does() -> None:
-    """moto breaks when an absent change set is deleted, and calls it an absent stack when it is described."""
-    delete = CloudFormationBackend.delete_change_set
-    describe = CloudFormationBackend.describe_change_set
+    """moto looks a change set's name up in all stacks, and breaks when an absent one is deleted.
 
-    def exists(self: CloudFormationBackend, name: str) -> bool:
-        return name in self.change_sets or any(c.change_set_name == name for c in self.change_sets.values())
+    The CDK CLI deletes a stack's last change set and waits until it is gone, whatever other stacks have.
+    """
 
-    def deleted(self: CloudFormationBackend, change_set_name: str) -> None:
-        if exists(self, change_set_name):
-            delete(self, change_set_name)
+    def deleted(self: CloudFormationResponse) -> ActionResult:
+        backend = self.cloudformation_backend
+        try:
+            found = change_set_of(backend, self._get_param("ChangeSetName"), self._get_param("StackName"))
+        except ChangeSetNotFound:
+            return EmptyResult()
+        del backend.change_sets[found.change_set_id]
+        return EmptyResult()
 
-    def described(self: CloudFormationBackend, change_set_name: str) -> ChangeSet | None:
-        if not exists(self, change_set_name):
-            raise ChangeSetNotFound(f"ChangeSet [{change_set_name}] does not exist")
-        return describe(self, change_set_name)
+    def described(self: CloudFormationResponse) -> ActionResult:
+        name, stack = self._get_param("ChangeSetName"), self._get_param("StackName")
+        return ActionResult(change_set_of(self.cloudformation_backend, name, stack))
 
-    replace(CloudFormationBackend, "delete_change_set", deleted)
-    replace(CloudFormationBackend, "describe_change_set", described)
+    replace(CloudFormationResponse, "delete_change_set", deleted)
+    replace(CloudFormationResponse, "describe_change_set", described)
