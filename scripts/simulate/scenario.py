@@ -18,8 +18,7 @@ from handlers.routing.snapshot import Cascade, cascade_of
 class SnapStart:
     """Lambda SnapStart: what a restore takes and costs, and what the kept snapshot costs.
 
-    The prices are the price list's. `restore_ms` is an assumption: it was not measured here, and what is
-    published of Python functions lies between 200 and 700 ms.
+    The prices are the price list's. `restore_ms` is an assumption that was not measured.
     """
 
     restore_ms: float = 400.0
