@@ -210,17 +210,17 @@ def main(
     """Print size, single-thread p50, score and AVX2 behaviour of every tool on every model."""
     python = python_with("peers", PACKAGES)
     rows: list[Row] = []
+    head = f"{'model':<10}{'tool':<15}{'kB':>10}{'p50 ms':>9}{'score':>8}{'SQNR dB':>9}"
+    if not as_json:
+        print(f"{head}  on AVX2 (largest confidence gap)", flush=True)
     for model in models or MODELS:
         with tempfile.TemporaryDirectory() as folder:
             print(f"peers: {model}", file=sys.stderr)
-            rows += rows_for(subject_of(model, Path(folder)), python, Path(folder))
+            rows += (made := rows_for(subject_of(model, Path(folder)), python, Path(folder)))
+        if not as_json:
+            print(*(_line(row) for row in made), sep="\n", flush=True)
     if as_json:
         typer.echo(json.dumps({"rows": [asdict(row) for row in rows]}))
-        return
-    head = f"{'model':<10}{'tool':<15}{'kB':>10}{'p50 ms':>9}{'score':>8}{'SQNR dB':>9}"
-    print(f"{head}  on AVX2 (largest confidence gap)")
-    for row in rows:
-        print(_line(row))
 
 
 def _line(row: Row) -> str:
