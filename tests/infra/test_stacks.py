@@ -142,6 +142,14 @@ def test_auto_topology_routes_through_a_stage_variable_and_split_to_the_front(fr
     assert "apigateway:PATCH" in json.dumps(made["turnout-dev-control"])
 
 
+def test_memory_that_no_release_has_measured_is_one_vcpus_and_said_so(fronts: Stage):
+    functions = [f["Properties"] for f in resources(fronts.templates, "AWS::Lambda::Function")]
+    assert {f["FunctionName"]: f["MemorySize"] for f in functions}["turnout-dev-digits"] == 1769
+    said = "\n".join(path.read_text() for path in fronts.folder.glob("*.json"))
+    assert 'models.digits.memory_mb is \\"auto\\" and there is no release of digits here' in said
+    assert "models.sst2.memory_mb" not in said
+
+
 def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):
     classic = (
         'missed_escalation_usd = 0.0004\nkind = "classic"\nmin_instances = 1\nscaling = "target_tracking"\n'
