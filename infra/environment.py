@@ -42,6 +42,16 @@ def memory_mb(name: str, model: Model, releases: Path | None = None) -> int:
     return measured
 
 
+def memory_notice(name: str, model: Model, releases: Path | None = None) -> str | None:
+    """What is to be said when `auto` finds no release to ask, and None when it does."""
+    if model.memory_mb != "auto" or current_profile(name, releases) is not None:
+        return None
+    return (
+        f'models.{name}.memory_mb is "auto" and there is no release of {name} here: its function gets '
+        f"{DEFAULT_MEMORY_MB} MB (one vCPU) until `turnout build {name}` has measured it"
+    )
+
+
 def economics(deployment: Deployment, name: str) -> dict[str, Any]:
     """The prices that decide for a model, in USD, and the memory sizes that they apply to, in MB."""
     model, prices = deployment.models[name], deployment.prices

@@ -95,12 +95,16 @@ class Rollout:
             raise
         return before
 
-    def rollback(self, say: Say) -> str:
-        """Move to the release before the present one; PointerMissing if there was none."""
-        history = self._aws.ssm.get_parameter_history(Name=self._names.pointer(self._model))["Parameters"]
-        values = [entry["Value"] for entry in history]
-        earlier = [value for value in values[:-1] if value not in (values[-1], NO_RELEASE)]
-        if not earlier:
+    def rollback(self, say: Say, leaving: str | None = None) -> str | None:
+        """Move to the release before the present one; PointerMissing if there was none.
+
+        With `leaving` it moves only from that release: None if it is not served, as after a refused canary.
+        """
+        *earlier, present = self._path()
+        if leaving is not None and (present == NO_RELEASE or json.loads(present)["release"] != leaving):
+            say(f"{self._model} does not serve {leaving}: it stays where it is")
+            return None
+        if not earlier or earlier[-1] == NO_RELEASE:
             raise PointerMissing(f"{self._model} has no earlier release to go back to")
         release: str = json.loads(earlier[-1])["release"]
         self.deploy(release, Canary(), say)
@@ -117,6 +121,17 @@ class Rollout:
         if before.gpu_release is not None:
             self._move_gpu(before.gpu_release, say)
         self._forget_snapshot()
+
+    def _path(self) -> list[str]:
+        """The pointer's values up to the present one, without what was gone back from."""
+        path: list[str] = []
+        pages = self._aws.ssm.get_paginator("get_parameter_history")
+        for page in pages.paginate(Name=self._names.pointer(self._model)):
+            for value in (entry["Value"] for entry in page["Parameters"]):
+                if value in path:
+                    del path[path.index(value) :]
+                path.append(value)
+        return path
 
     def _check(self, release: str) -> str:
         """The sha256 of the release's manifest in the bucket; it must give the release its name."""

@@ -86,11 +86,13 @@ def main(
         return 0
     if arguments[0] == "compress":
         return compress(stage, model, environment, s3, run)
+    release = named(environment, "TURNOUT_RELEASE")
     if arguments[0] == "deploy":
-        which = f"{model}@{named(environment, 'TURNOUT_RELEASE')}"
         canary = ["--canary", "10%", "--minutes", "10"]
-        return run(["release", "deploy", which, "--stage", stage, *canary], environment).code
-    return run(["release", "rollback", model, "--stage", stage], environment).code
+        return run(["release", "deploy", f"{model}@{release}", "--stage", stage, *canary], environment).code
+    # A deployment that failed has put everything back itself; only from one that stands is there a way back.
+    back = ["release", "rollback", model, "--stage", stage, "--leaving", release]
+    return run(back, environment).code
 
 
 def prepare(model: str, environment: Mapping[str, str], s3: Any, load: Load) -> None:

@@ -15,7 +15,7 @@ from constructs import Construct
 from infra.constructs.function import TurnoutFunction
 from infra.constructs.grants import function_grants
 from infra.deployment import Deployment
-from infra.environment import function_environment, memory_mb
+from infra.environment import function_environment, memory_mb, memory_notice
 
 API_TIMEOUT_S = 30
 ROLLOUTS = {
@@ -42,6 +42,9 @@ class ModelService(Construct):
         self._deployment, self._model, self._application = deployment, model, application
         settings, names = deployment.models[model], deployment.names
         cdk.Tags.of(self).add("turnout:model", model)
+        notice = memory_notice(model, settings)
+        if notice:
+            cdk.Annotations.of(self).add_warning_v2("turnout:memory", notice)
         role = "model" if settings.topology == "split" else "colocated"
         self.function = self._make("Model", names.function(model), role, memory_mb(model, settings))
         self.alarms = [self._roll_out("Model", self.function, names.function(model))]

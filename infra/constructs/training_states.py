@@ -208,7 +208,7 @@ def _build(
     if command == "compress":
         weights = "$.training.ModelArtifacts.S3ModelArtifacts"
         environment.append({"Name": "TURNOUT_TRAINED", "Value.$": weights, "Type": "PLAINTEXT"})
-    if command == "deploy":
+    if command in ("deploy", "rollback"):
         environment.append({"Name": "TURNOUT_RELEASE", "Value.$": "$.verdict.release", "Type": "PLAINTEXT"})
     return {
         "Type": "Task",

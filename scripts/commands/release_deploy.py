@@ -75,11 +75,15 @@ def deploy(
 def rollback(
     model: Annotated[str, typer.Argument(help="the model")],
     stage: StageName = "local",
+    leaving: Annotated[
+        str | None, typer.Option(help="go back only from this release, such as one that took itself back")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the release that was deployed before the present one."""
-    release = _rollout(stage, model).rollback(_say)
-    _tell(as_json, {"model": model, "release": release}, f"{model} serves {release} again")
+    """Go back to the release that was served before the present one, past all that were taken back."""
+    release = _rollout(stage, model).rollback(_say, leaving)
+    told = f"{model} serves {release} again" if release else f"{model} did not serve {leaving}: nothing to do"
+    _tell(as_json, {"model": model, "release": release}, told)
 
 
 @app.command()

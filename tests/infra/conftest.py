@@ -85,6 +85,26 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     )
 
 
+@pytest.fixture(scope="session")
+def fronts(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    """The dev stage with a front before each model: the route of digits moves, sst2's leads to its front.
+
+    The memory of digits is to be what a release measured, of which there is none.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURNOUT_RELEASES_DIR", str(tmp_path_factory.mktemp("releases")))
+        return varied(
+            tmp_path_factory.mktemp("fronts"),
+            ("memory_mb = 1769", 'memory_mb = "auto"'),
+            (
+                'models = ["digits"]\nproduction = false\n',
+                'models = ["digits", "sst2"]\nproduction = false\n',
+            ),
+            ("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n'),
+            ("latency_slo_ms = 300\n", 'latency_slo_ms = 300\ntopology = "split"\n'),
+        )
+
+
 def varied(folder: Path, *changes: tuple[str, str], stage: str = "dev") -> Stage:
     """A stage of turnout.toml after `changes`, each a text and what takes its place."""
     from infra import config

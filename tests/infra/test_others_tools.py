@@ -28,6 +28,10 @@ def test_cdk_nag_finds_nothing_more_in_a_rest_api(rest: Stage):
     check_findings(rest)
 
 
+def test_cdk_nag_finds_nothing_more_in_fronts(fronts: Stage):
+    check_findings(fronts)
+
+
 def lint(stage: Stage, names: str = "*") -> list[str]:
     from cfnlint import ManualArgs
     from cfnlint.api import lint_file
@@ -45,3 +49,7 @@ def test_cfn_lint_is_clean(look: Look, stage: str):
 
 def test_cfn_lint_is_clean_for_a_rest_api(rest: Stage):
     assert lint(rest, "*-api") == []
+
+
+def test_cfn_lint_is_clean_for_fronts(fronts: Stage):
+    assert lint(fronts, "*-api") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -24,18 +25,41 @@ def test_every_stage_keeps_turnouts_own_rules(synthesize: Callable[[str], Templa
     assert pack.check(synthesize(stage), open_by_choice=stage == "local") == []
 
 
-def test_every_action_of_every_role_has_been_reviewed(synthesize: Callable[[str], Templates]):
-    # Given the actions of every policy in prod, by stack and statement
-    found: dict[str, list[str]] = {}
-    for stack, template in synthesize("prod").items():
-        for resource in template["Resources"].values():
-            for statement in pack._statements(resource["Type"], resource.get("Properties", {})):
+def allowed(templates: Templates) -> dict[str, list[str]]:
+    """The actions of every role (or managed policy that nobody holds yet), by part, role and statement."""
+    found: dict[str, set[str]] = {}
+    for stack, template in templates.items():
+        part = stack.split("-", 2)[2]
+        for name, resource in template["Resources"].items():
+            properties = resource.get("Properties", {})
+            owners = [role["Ref"] for role in properties.get("Roles", [])] or [name]
+            for statement in pack._statements(resource["Type"], properties):
                 actions = statement["Action"]
-                key = f"{stack} {statement.get('Sid', '-')}"
-                listed = set(actions if isinstance(actions, list) else [actions])
-                found[key] = sorted(set(found.get(key, [])) | listed)
-    # Then the list that was reviewed is exactly this one (edit the file by hand after reviewing)
-    assert found == json.loads(REVIEWED.read_text())
+                for owner in owners:
+                    key = f"{part} {re.sub('[0-9A-F]{8}$', '', owner)} {statement.get('Sid', '-')}"
+                    found.setdefault(key, set()).update(actions if isinstance(actions, list) else [actions])
+    return {key: sorted(actions) for key, actions in found.items()}
+
+
+def test_every_action_of_every_role_has_been_reviewed(synthesize: Callable[[str], Templates]):
+    # The list that was reviewed is exactly this one (edit the file by hand after reviewing)
+    assert allowed(synthesize("prod")) == json.loads(REVIEWED.read_text())["prod"]
+
+
+def test_what_options_add_to_the_roles_has_been_reviewed(rest: Stage, fronts: Stage):
+    # Given a REST API, a route that moves (auto) and one that leads to a front (split)
+    reviewed = json.loads(REVIEWED.read_text())
+    made = [allowed(stage.templates) for stage in (rest, fronts)]
+    added: dict[str, list[str]] = {}
+    for role in made:
+        for key, actions in role.items():
+            if reviewed["prod"].get(key) != actions:
+                added[key] = sorted({*added.get(key, []), *actions})
+    # Then what is not as in prod was reviewed, each with its reason
+    assert added == {key: entry["actions"] for key, entry in reviewed["by option"].items()}
+    assert all(entry["reason"] for entry in reviewed["by option"].values())
+    # And behind a front that asks the GPU, the model's own function may not
+    assert "api sst2ModelRole AskGpu" not in made[1]
 
 
 def test_prod_functions_are_arm64_snapstarted_and_behind_an_alias(synthesize: Callable[[str], Templates]):
@@ -101,15 +125,29 @@ def test_everything_that_can_be_is_tagged_with_its_stage(synthesize: Callable[[s
     assert {kind for kind, _ in bare} <= set(UNTAGGED), sorted(bare)
 
 
-def test_auto_topology_routes_through_a_stage_variable(tmp_path: Path):
-    made = varied(tmp_path, ("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n')).templates
+def test_auto_topology_routes_through_a_stage_variable_and_split_to_the_front(fronts: Stage):
+    made = fronts.templates
     (stage,) = resources(made, "AWS::ApiGatewayV2::Stage")
     assert list(stage["Properties"]["StageVariables"]) == ["digits"]
-    (integration,) = resources(made, "AWS::ApiGatewayV2::Integration")
-    assert "${stageVariables.digits}" in json.dumps(integration["Properties"]["IntegrationUri"])
+    uris = [
+        json.dumps(i["Properties"]["IntegrationUri"])
+        for i in resources(made, "AWS::ApiGatewayV2::Integration")
+    ]
+    assert len(uris) == 2
+    assert sum("${stageVariables.digits}" in uri for uri in uris) == 1
+    assert sum("sst2Front" in uri for uri in uris) == 1
     names = {f["Properties"]["FunctionName"] for f in resources(made, "AWS::Lambda::Function")}
-    assert names == {"turnout-dev-digits", "turnout-dev-digits-front", "turnout-dev-control"}
+    fronted = {f"turnout-dev-{model}{end}" for model in ("digits", "sst2") for end in ("", "-front")}
+    assert names == {*fronted, "turnout-dev-control"}
     assert "apigateway:PATCH" in json.dumps(made["turnout-dev-control"])
+
+
+def test_memory_that_no_release_has_measured_is_one_vcpus_and_said_so(fronts: Stage):
+    functions = [f["Properties"] for f in resources(fronts.templates, "AWS::Lambda::Function")]
+    assert {f["FunctionName"]: f["MemorySize"] for f in functions}["turnout-dev-digits"] == 1769
+    said = "\n".join(path.read_text() for path in fronts.folder.glob("*.json"))
+    assert 'models.digits.memory_mb is \\"auto\\" and there is no release of digits here' in said
+    assert "models.sst2.memory_mb" not in said
 
 
 def test_a_classic_endpoint_rolls_out_blue_green_with_alarms(tmp_path: Path):

@@ -142,9 +142,11 @@ def test_a_recipe_reads_its_data_from_the_folder(tmp_path: Path, monkeypatch: py
 def test_deploy_and_rollback_are_the_commands_that_a_person_would_type(s3: Any):
     turnout = Turnout()
     assert main(["deploy"], ENVIRONMENT, s3, turnout) == 0
+    assert main(["rollback"], ENVIRONMENT, s3, turnout) == 0
     assert main(["rollback"], ENVIRONMENT, s3, Turnout(release=3)) == 3
     assert turnout.asked == [
-        ["release", "deploy", f"digits@{RELEASE}", "--stage", "dev", "--canary", "10%", "--minutes", "10"]
+        ["release", "deploy", f"digits@{RELEASE}", "--stage", "dev", "--canary", "10%", "--minutes", "10"],
+        ["release", "rollback", "digits", "--stage", "dev", "--leaving", RELEASE],
     ]
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from moto.awslambda_simple.models import lambda_simple_backends
+from moto.awslambda.exceptions import UnknownFunctionException
+from moto.awslambda_simple.models import LambdaSimpleBackend, lambda_simple_backends
 from moto.codebuild.responses import CodeBuildResponse
 from moto.core.exceptions import JsonRESTError
 from moto.sagemaker.models import SageMakerModelBackend
@@ -286,6 +287,26 @@ def test_a_model_that_is_not_ready_is_rolled_back(world: World):
     status, entered = world.run()
     assert status == "FAILED"
     assert entered[-5:] == ["Ready", "NotReady", "RollBack", *FAILURE]
+
+
+@pytest.mark.slow
+def test_a_verification_whose_own_call_fails_is_rolled_back_and_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    # Given a function that is gone when Verify asks it: the call fails, and there is no answer to judge
+    world.builder()
+    world.packages()
+    world.verdict(passed=True)
+
+    def gone(_self: Any, function: str, *_rest: Any) -> Any:
+        raise UnknownFunctionException(function)
+
+    monkeypatch.setattr(LambdaSimpleBackend, "invoke", gone)
+    status, entered = world.run()
+    # Then it goes where a model that is not ready goes, but not by way of Ready
+    assert (status, entered[-5:]) == ("FAILED", ["Deploy", "Verify", "RollBack", *FAILURE])
+    assert "Function not found" in world.cause
+    assert world.notified() == ["turnout test: training digits failed"]
 
 
 @pytest.mark.slow
