@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from moto.applicationautoscaling import models as scaling
+from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import CloudFormationError
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Stack
 from moto.cloudformation.parsing import ResourceMap
@@ -23,6 +24,7 @@ def correct_stacks() -> None:
     show_outputs_after_a_change_set()
     miss_a_change_set_as_aws_does()
     delete_dependents_first()
+    delete_what_a_condition_no_longer_wants()
 
 
 def replace(owner: object, name: str, value: object) -> None:
@@ -57,9 +59,11 @@ def update_what_a_parameter_in_ssm_changed() -> None:
     def build(self: ResourceMap, template: dict[str, Any], parameters: Any = None) -> dict[str, Any]:
         actions: dict[str, list[str]] = diff(self, template, parameters)
         for name in affected(template, moved(self)):
-            action = "Modify" if self._parsed_resources.get(name) is not None else "Add"
+            made = self._parsed_resources.get(name)
+            if made is None:
+                self._parsed_resources.pop(name, None)  # moto would find there what it deleted
             if not any(name in names for names in actions.values()):
-                actions[action].append(name)
+                actions["Add" if made is None else "Modify"].append(name)
         return actions
 
     def updated(self: ResourceMap, template: dict[str, Any], parameters: Any = None) -> None:
@@ -148,6 +152,20 @@ def delete_dependents_first() -> None:
             self._delete_resource(self._parsed_resources.pop(name), left[name])
 
     replace(ResourceMap, "delete", delete)
+
+
+def delete_what_a_condition_no_longer_wants() -> None:
+    """moto updates a resource whose condition has become false as if it were true; AWS deletes it."""
+    original = parsing.parse_and_update_resource
+
+    def update(name: str, body: dict[str, Any], resources: ResourceMap, *where: Any, **kwargs: Any) -> Any:
+        if "Condition" not in body or resources.lazy_condition_map[body["Condition"]]:
+            return original(name, body, resources, *where, **kwargs)
+        if resources._parsed_resources.get(name) is not None:
+            resources._delete_resource(resources._parsed_resources[name], body)
+        return None
+
+    replace(parsing, "parse_and_update_resource", update)
 
 
 def dependencies_first(resources: Mapping[str, Any]) -> list[str]:

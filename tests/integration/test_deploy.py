@@ -149,6 +149,31 @@ def test_a_release_that_was_not_pushed_is_refused(cloud: Cloud):
         cloud.rollout().deploy("0123456789abcdef", Canary(), lambda _: None)
 
 
+def test_a_first_release_that_does_not_stay_leaves_none(cloud: Cloud):
+    # Given a stage that has served nothing yet, and a snapshot of its router
+    release, nowhere = cloud.push(b'{"n":0}'), cloud.rollout().position()
+    assert (nowhere.pointer, nowhere.gpu_release) == ("none", "none")
+    alarms, table, sagemaker = (cloud.client(name) for name in ("cloudwatch", "dynamodb", "sagemaker"))
+    key = {"pk": {"S": "snapshot#digits"}, "sk": {"S": "current"}}
+    table.put_item(TableName=NAMES.table, Item=key)
+    # When an alarm goes off during its canary
+    alarm = {"AlarmName": "turnout-local-digits-errors", "StateReason": "test"}
+    alarms.set_alarm_state(**alarm, StateValue="ALARM")
+    with pytest.raises(ReleaseError, match="turnout-local-digits-errors in ALARM"):
+        cloud.rollout().deploy(release, Canary.parse("10%", 1.0), lambda _: None)
+    alarms.set_alarm_state(**alarm, StateValue="OK")
+    # Then pointer, alias and GPU are where they were, and the snapshot is gone
+    assert cloud.rollout().position() == nowhere
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+    assert "Item" not in table.get_item(TableName=NAMES.table, Key=key)
+    # And when it is taken back after the endpoint came into being, the endpoint goes again
+    cloud.rollout().deploy(release, Canary(), lambda _: None)
+    assert [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]] == ["turnout-local-digits"]
+    cloud.rollout().restore(nowhere, lambda _: None)
+    assert cloud.rollout().position() == nowhere
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+
+
 def test_releases_move_everything_together_and_back(cloud: Cloud):
     # Given two pushed releases
     first, second = cloud.push(b'{"n":1}'), cloud.push(b'{"n":2}')
