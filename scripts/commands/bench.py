@@ -64,6 +64,7 @@ def faults(
     import asyncio
     from dataclasses import asdict
 
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
@@ -82,22 +83,19 @@ def faults(
     if as_json:
         typer.echo(json.dumps({"slo_ms": slo_ms, "machine": machine(), "cells": [asdict(c) for c in cells]}))
         return
-    headings = (
-        "path",
-        "fault",
-        "load",
-        "requests",
-        "answered",
-        "within objective",
-        "degraded",
-        "failed",
-        "USD",
-    )
-    shown = Table(*headings, title=f"{model}, objective {slo_ms:g} ms")
+    headings = ("path", "fault", "load", "requests", "answered", "in time", "degraded", "failed", "USD")
+    shown = Table(*headings, title=f"{model}, objective {slo_ms:g} ms", box=SIMPLE, padding=0)
     for cell in cells:
         *counts, cost_usd = asdict(cell).values()
-        shown.add_row(*(str(value) for value in counts), f"{cost_usd:.2e}")
+        shown.add_row(*(str(value) for value in counts), f"{cost_usd:.1e}")
     Console().print(shown)
+    total, answered, within, degraded, failed = (
+        sum(getattr(cell, name) for cell in cells)
+        for name in ("requests", "answered", "within_objective", "degraded", "failed")
+    )
+    typer.echo(
+        f"{total} requests: {answered} answered, {within} in time, {degraded} degraded, {failed} failed"
+    )
 
 
 def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
