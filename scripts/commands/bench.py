@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scripts.local.places import Places
 
 app = typer.Typer()
+INSTANCE_S = 60.0
 
 
 @app.command()
@@ -75,6 +77,7 @@ def faults(
     supervisor = Supervisor(places, say)
     started = start(supervisor)
     try:
+        await_instance(places, model)
         with prepared(places, model) as (setup, inputs):
             cells = asyncio.run(matrix(setup, model, inputs, places.runtime_url, (1, 4), calls, slo_ms, say))
     finally:
@@ -96,6 +99,21 @@ def faults(
     typer.echo(
         f"{total} requests: {answered} answered, {within} in time, {degraded} degraded, {failed} failed"
     )
+
+
+def await_instance(places: Places, model: str) -> None:
+    """Wait until the model's endpoint has an instance: one that is asleep would fail in every cell alike."""
+    from handlers.errors import LocalCloudError
+    from infra.names import Names
+    from scripts.local.supervisor import status_of
+
+    name = Names("local").endpoint(model)
+    until = time.monotonic() + INSTANCE_S
+    while time.monotonic() < until:
+        if any(e["endpoint"] == name and e["ready"] for e in status_of(places)["endpoints"]):
+            return
+        time.sleep(0.5)
+    raise LocalCloudError(f"{name} has no instance after {INSTANCE_S:.0f} s: turnout status says why")
 
 
 def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
