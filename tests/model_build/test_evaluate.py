@@ -56,6 +56,7 @@ def test_GivenAScoreThatIsSurelyTooLow_WhenGated_ThenNoReleaseIsMade() -> None:
         refuse(Gates(max_drop=0.1, min_accuracy=0.99), Drop(0.0, -0.01, 0.01, 0.97))
 
 
+@pytest.mark.slow
 def test_GivenTheGateHoldsExactly_WhenManyTestSplitsAreDrawn_ThenFewAreRefused() -> None:
     # Given variants whose true drop is the gate's
     draw, refused, trials, rows = np.random.default_rng(5), 0, 60, 2000

@@ -76,6 +76,7 @@ def population(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return confidence, np.where(cpu_right, targets, wrong), np.where(teacher_right, targets, other), targets
 
 
+@pytest.mark.slow
 def test_over_many_random_splits_the_bound_holds_as_often_as_it_says() -> None:
     # Given a population of which the truth is known, and a bound asked of samples of it
     epsilon, delta, repeats, size = 0.02, 0.1, 400, 800

@@ -110,6 +110,7 @@ def test_seven_bit_weights_answer_alike_without_vnni_and_eight_bit_ones_do_not(w
     assert bad.confidence_gap > 5 * good.confidence_gap
 
 
+@pytest.mark.slow
 @needs_emulator
 def test_runs_the_file_under_an_emulated_cpu_and_skips_what_it_cannot(wide, tmp_path: Path) -> None:
     graph, rows = wide

@@ -50,6 +50,7 @@ def test_names_the_graph_that_cannot_be_timed(tmp_path: Path) -> None:
         time_graph(tmp_path / "bad.onnx", inputs)
 
 
+@pytest.mark.slow
 def test_a_quota_of_a_tenth_slows_the_process_down(graph: Path, tmp_path: Path) -> None:
     inputs = save_inputs([np.zeros((64, 384), np.float32)], tmp_path / "i.npz")
     with cpu_quota(0.1) as group:

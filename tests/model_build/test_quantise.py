@@ -96,6 +96,7 @@ def test_weights_use_seven_bits_so_that_avx2_does_not_saturate(which, request, t
         assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) <= 64
 
 
+@pytest.mark.slow
 def test_an_lstm_that_the_newer_exporter_leaves_in_pieces_is_found(tmp_path: Path) -> None:
     # Given a graph whose LSTM weights are put together from slices at run time
     rows = torch.randint(0, 50, (64, 12))

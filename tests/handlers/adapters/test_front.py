@@ -122,6 +122,7 @@ def test_GIVEN_a_hanging_gpu_WHEN_a_front_waits_THEN_the_standby_is_asked_late_a
     assert answer["parameters"]["actual_ms"] < 400 + 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["throttled", "crashed", "garbage"])
 def test_GIVEN_a_failing_model_function_WHEN_the_cpu_was_chosen_THEN_the_gpu_answers(
     front: Running, host: Any, event: Callable[..., Any], endpoint: Any, mode: str

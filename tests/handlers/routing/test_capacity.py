@@ -193,6 +193,7 @@ def adversary(threshold: float | None, rate: float, minutes: int) -> list[float]
     return rates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [None, *THRESHOLDS])
 @pytest.mark.parametrize("rate", [5.0, 12.0])
 def test_learning_is_bounded_against_an_adversary(threshold: float, rate: float) -> None:
@@ -213,6 +214,7 @@ def test_a_fixed_low_threshold_breaks_the_bound_that_learning_keeps() -> None:
     assert learned <= bound_usd(plain, max(sizes))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
 @settings(max_examples=40, deadline=None)
 def test_learning_is_bounded_on_random_bursts(seed: int, turning: float) -> None:

@@ -25,6 +25,7 @@ def bill_usd(scenario: Scenario, trace: Trace) -> float:
     return replay(scenario, trace, design("turnout", scenario, trace.counts(1.0)), draws, 0).cost_usd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["heavy", "quality"])
 def test_no_cliff_over_price_and_start_up(profile: str) -> None:
     """Given steps of 25 % in price or start-up time, then no step moves the bill by over 30 %."""
