@@ -50,8 +50,8 @@ LINE = orjson.OPT_APPEND_NEWLINE
 class Telemetry:
     """Powertools' Logger for events, its Metrics for shadows; the line of a request is written directly.
 
-    Powertools validates and copies each metric when it is added: 95 µs a request for these eight and the
-    log's fields, a third of the handler's own time, against 25 for the same line from one dictionary.
+    Powertools validates and copies each metric when it is added: 95 µs a request for eight of them and the
+    log's fields, against 25 for the same line from one dictionary.
     """
 
     def __init__(self, settings: Settings) -> None:
