@@ -100,7 +100,8 @@ def _starting(models: tuple[Controlled, ...], ports: Ports) -> dict[str, int]:
 
 
 def _control(controlled: Controlled, ports: Ports, now: float, *, dry_run: bool) -> dict[str, Any]:
-    release, profile, cascade = _release(ports.source(controlled))
+    release, measured, cascade = _release(ports.source(controlled))
+    profile = measured.at(controlled.economics.model_memory_mb)
     state, version = _remembered(controlled, ports, now)
     bodies = ports.table.reports(controlled.model, state.minute, int(now // 60))
     report, refused = merged(bodies)
