@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,14 @@ def look_at(deployment: Any, folder: Path) -> Stage:
     return Stage(deployment, templates, needs, folder, found)
 
 
+@pytest.fixture(scope="package", autouse=True)
+def no_releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a stage synthesizes to here depends on no release that happens to lie about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURNOUT_RELEASES_DIR", str(tmp_path_factory.mktemp("releases")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
     """A stage of the repository's turnout.toml, synthesized once a session."""
@@ -87,22 +95,13 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 
 @pytest.fixture(scope="session")
 def fronts(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    """The dev stage with a front before each model: the route of digits moves, sst2's leads to its front.
-
-    The memory of digits is to be what a release measured, of which there is none.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TURNOUT_RELEASES_DIR", str(tmp_path_factory.mktemp("releases")))
-        return varied(
-            tmp_path_factory.mktemp("fronts"),
-            ("memory_mb = 1769", 'memory_mb = "auto"'),
-            (
-                'models = ["digits"]\nproduction = false\n',
-                'models = ["digits", "sst2"]\nproduction = false\n',
-            ),
-            ("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n'),
-            ("latency_slo_ms = 300\n", 'latency_slo_ms = 300\ntopology = "split"\n'),
-        )
+    """The dev stage with a front before each model: the route of digits moves, sst2's leads to its front."""
+    return varied(
+        tmp_path_factory.mktemp("fronts"),
+        ('models = ["digits"]\nproduction = false\n', 'models = ["digits", "sst2"]\nproduction = false\n'),
+        ("attainment = 0.99\n", 'attainment = 0.99\ntopology = "auto"\n'),
+        ("latency_slo_ms = 300\n", 'latency_slo_ms = 300\ntopology = "split"\n'),
+    )
 
 
 def varied(folder: Path, *changes: tuple[str, str], stage: str = "dev") -> Stage:
