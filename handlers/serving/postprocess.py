@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from handlers.protocol.tensors import Tensor
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlers.protocol.tensors import Output, Tensor
     from handlers.serving.manifest import Manifest
 
 
@@ -51,17 +50,17 @@ def merged(cpu: Scored, gpu: Scored, rows: NDArray[np.intp]) -> Scored:
     return Scored(values, confidence)
 
 
-def wire_outputs(scored: Scored, manifest: Manifest) -> list[Tensor]:
-    """Every output tensor that the manifest promises."""
+def wire_outputs(scored: Scored, manifest: Manifest) -> dict[str, Output]:
+    """Every output tensor that the manifest promises, by name."""
+    values, confidence = scored
     if manifest.task == "regression":
-        return [Tensor(manifest.outputs[0].name, "FP32", scored.values)]
-    labels = _encoded(manifest.labels)
-    arrays: dict[str, NDArray[Any]] = {
-        "probabilities": scored.values,
-        "label": labels[scored.values.argmax(axis=1)],
-        "confidence": scored.confidence,
+        return {manifest.outputs[0].name: ("FP32", values)}
+    label = _encoded(manifest.labels)[values.argmax(axis=1)]
+    return {
+        "probabilities": ("FP32", values),
+        "label": ("BYTES", label),
+        "confidence": ("FP32", confidence),
     }
-    return [Tensor(spec.name, spec.dtype, arrays[spec.name]) for spec in manifest.outputs]
 
 
 @lru_cache(maxsize=2)

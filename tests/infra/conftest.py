@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,10 @@ Look = Callable[[str], Stage]
 
 
 def look_at(deployment: Any, folder: Path) -> Stage:
-    """Synthesizes `deployment` under both packs of cdk-nag, whose findings a test reads."""
+    """Synthesizes `deployment` under both packs of cdk-nag, whose findings a test reads.
+
+    What it becomes depends on no release that happens to lie about.
+    """
     import aws_cdk as cdk
     from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
@@ -38,7 +41,9 @@ def look_at(deployment: Any, folder: Path) -> Stage:
 
     app = new_app(str(folder))
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
-    stacks = make_stacks(app, deployment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TURNOUT_RELEASES_DIR", str(folder / "no releases"))
+        stacks = make_stacks(app, deployment)
     with pytest.raises(RuntimeError, match="ValidationFailed"):  # cdk-nag has findings in every stage
         app.synth()
     report = json.loads((folder / "validation-report.json").read_text())
@@ -51,14 +56,6 @@ def look_at(deployment: Any, folder: Path) -> Stage:
     templates = {stack.stack_name: json.loads((folder / stack.template_file).read_text()) for stack in stacks}
     needs = {stack.stack_name: sorted(other.stack_name for other in stack.dependencies) for stack in stacks}
     return Stage(deployment, templates, needs, folder, found)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def no_releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a stage synthesizes to here depends on no release that happens to lie about."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TURNOUT_RELEASES_DIR", str(tmp_path_factory.mktemp("releases")))
-        yield
 
 
 @pytest.fixture(scope="session")
