@@ -200,12 +200,42 @@ def test_the_regret_report_reads_turnouts_own_log(tmp_path: Path) -> None:
     assert "you paid" in spoken.stdout
 
 
-def test_a_broken_log_line_is_named(tmp_path: Path) -> None:
-    """Given a log line without its cost, then it is refused with its line; so is a log of nothing."""
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timestamp", "never"),
+        ("timestamp", None),
+        ("path", "tpu"),
+        ("cost_usd", -1.0),
+        ("cost_usd", "1"),
+        ("cost_usd", float("nan")),
+        ("objective_met", "no"),
+        ("degraded", 1),
+    ],
+)
+def test_a_log_line_that_makes_no_sense_is_named_or_counted(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    """Given a field that is missing or wrong, then the line is refused by both names, or left out."""
     log = tmp_path / "log.jsonl"
-    log.write_text(log_line(1) + '\n{"message": "answered", "timestamp": "2026-01-01"}\n')
-    with pytest.raises(InvalidTrace, match="line 2"):
+    log.write_text(log_line(1) + "\n" + json.dumps(json.loads(log_line(2)) | {field: value}) + "\n")
+    with pytest.raises(InvalidTrace, match=f"line 2, column {field}"):
         read_log(log, Options())
+    found, rows = read_log(log, Options(skip_malformed=True))
+    assert len(found) == 1
+    assert (
+        rows.summary() == rows.summary() == (f"1 malformed row skipped; the first is line 2, column {field}",)
+    )
+
+
+def test_a_log_of_nothing_is_refused(tmp_path: Path) -> None:
+    """Given a file without a line of turnout's log, or hours that cannot be, then it says so."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(log_line(1) + '\n{"message": "answered", broken\n')
+    with pytest.raises(InvalidTrace, match="line 2, column 25"):
+        read_log(log, Options())
+    with pytest.raises(InvalidInput, match="--gpu-hours"):
+        planned("--profile", HEAVY, "--from-logs", str(log), "--gpu-hours", "-1")
     log.write_text("nothing\n")
     with pytest.raises(InvalidTrace, match="--from-logs"):
         read_log(log, Options())
