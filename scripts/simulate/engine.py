@@ -11,6 +11,7 @@ replayed: hedged calls (no tokens are handed out), the sandboxes' breakers (a re
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -55,7 +56,7 @@ def replay(
 class _Run:
     def __init__(self, scenario: Scenario, trace: Trace, design: Design, draws: Draws, seed: int) -> None:
         self.scenario, self.trace, self.design, self.draws = scenario, trace, design, draws
-        self.arrivals: list[float] = trace.times.tolist()
+        self.arrivals = array("d", trace.times.tobytes())
         self.counts = trace.counts(1.0)
         cloud, economics = scenario.cloud, scenario.economics
         self.random = np.random.default_rng([seed, 271828])

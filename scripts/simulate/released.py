@@ -15,7 +15,7 @@ from infra import config
 from infra.environment import memory_mb
 from infra.prices.table import load_prices
 
-from .scenario import Scenario
+from .scenario import Cloud, Scenario, SnapStart
 
 
 def from_release(model: str, stage_name: str, releases: Path | None = None) -> Scenario:
@@ -47,6 +47,7 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
         attainment=wanted.attainment,
         cascade=_cascade(release.cascade),
         max_instances=0 if wanted.gpu is None else wanted.gpu.max_instances,
+        cloud=Cloud(snap_start=SnapStart() if stage.snapstart else None),
         recipe=wanted.recipe,
         instance_type="" if wanted.gpu is None else wanted.gpu.instance_type,
     )

@@ -51,6 +51,22 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert one == two
 
 
+def test_snapstart_is_planned_where_the_objective_needs_it_and_paid_for() -> None:
+    """Given bursts whose cold starts miss the objective, then sandboxes are restored, unless told not to."""
+    bursts = ["--profile", HEAVY, "--synthetic", "mmpp", "--rps", "4", "--duration", "20m", "--seed", "20"]
+    asked = {
+        how: planned(*bursts, "--policies", "all_cpu", "--snapstart", how) for how in ("auto", "on", "off")
+    }
+    usd = {how: body["policies"]["all_cpu"]["components_usd"] for how, body in asked.items()}  # type: ignore[index]
+    met = {how: body["policies"]["all_cpu"]["attainment"] for how, body in asked.items()}  # type: ignore[index]
+    assert [body["snapstart"] for body in asked.values()] == [True, True, False]
+    assert "snapstart = true" in asked["auto"]["recommendation"]["turnout_toml"]  # type: ignore[index]
+    assert usd["auto"] == usd["on"]
+    assert usd["auto"]["SnapStart cache"] > 0.0
+    assert met["off"] < 0.99 <= met["auto"]
+    assert planned(*SYNTHETIC, "--policies", "all_cpu")["snapstart"] is False
+
+
 def test_the_advice_can_be_pasted() -> None:
     """Given a plan, then its lines of turnout.toml pass turnout's own check once the recipe is named."""
     body = planned(*SYNTHETIC, "--gpu", "ml.g5.xlarge")
