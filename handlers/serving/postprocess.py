@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 FEW = 32
-"""Up to so many logits of a single item Python's floats take 8 µs between two requests, numpy's seven calls 18."""
+"""Up to so many logits of one item take Python's floats 8 µs between two requests, numpy's seven calls 18."""
 
 
 class Scored(NamedTuple):

@@ -15,7 +15,7 @@ logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=FEW + 8)
 
 
 @given(logits, st.sampled_from([0.25, 1.0, 3.0]))
-def test_GIVEN_an_item_WHEN_scored_alone_THEN_it_is_as_in_a_batch(row: list[float], temperature: float) -> None:
+def test_GIVEN_an_item_WHEN_scored_alone_THEN_as_in_a_batch(row: list[float], temperature: float) -> None:
     raw = np.array([row], dtype=np.float32)
 
     alone = score(raw, "classification", temperature)
