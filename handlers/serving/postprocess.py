@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import exp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
     from handlers.protocol.tensors import Output, Tensor
     from handlers.serving.manifest import Manifest
+
+
+FEW = 32
+"""Up to so many logits of one item take Python's floats 8 µs between two requests, numpy's seven calls 18."""
 
 
 class Scored(NamedTuple):
@@ -28,6 +33,8 @@ def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     """Temperature-scaled softmax for a classification; a regression's values as they are."""
     if task == "regression":
         return _regression(raw)
+    if raw.size <= FEW and len(raw) == 1:
+        return _one_row(raw, temperature)
     scaled = raw - np.maximum.reduce(raw, axis=1, keepdims=True)
     if temperature != 1.0:
         scaled /= temperature
@@ -36,6 +43,15 @@ def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     scaled /= total
     # The largest exponential is exp(0) = 1, so the largest probability is one over the sum.
     return Scored(scaled, np.reciprocal(total[:, 0]))
+
+
+def _one_row(raw: NDArray[np.float32], temperature: float) -> Scored:
+    (logits,) = raw.tolist()
+    highest = max(logits)
+    weights = [exp((logit - highest) / temperature) for logit in logits]
+    total = sum(weights)
+    values = np.array([[weight / total for weight in weights]], dtype=np.float32)
+    return Scored(values, np.array([1.0 / total], dtype=np.float32))
 
 
 def _regression(values: NDArray[np.float32]) -> Scored:

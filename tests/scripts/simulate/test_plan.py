@@ -15,6 +15,7 @@ from scripts.commands.plan import app, seconds
 from scripts.simulate.check import EXPECTED, moved
 from scripts.simulate.regret import read_log
 from scripts.simulate.rows import InvalidTrace, Options
+from scripts.simulate.svg import Chart
 from scripts.simulate.tables import PROFILES
 
 HEAVY = str(PROFILES / "heavy.json")
@@ -198,6 +199,17 @@ def test_the_regret_report_reads_turnouts_own_log(tmp_path: Path) -> None:
     assert body["regret"] == pytest.approx(body["paid_usd"] / body["optimum_usd"])  # type: ignore[operator]
     spoken = CliRunner().invoke(app, ["--profile", HEAVY, "--from-logs", str(log)])
     assert "you paid" in spoken.stdout
+
+
+def test_dots_that_lie_on_each_other_share_a_label() -> None:
+    """Given two dots at nearly one place and one elsewhere, then there are two texts, none over another."""
+    chart = Chart((0.0, 10.0), (0.0, 1.0), "x", "y")
+    for x, name in ((1.0, "a"), (9.0, "c"), (1.01, "b")):
+        chart.dot(x, 0.5, name)
+    drawn = chart.svg("dots")
+    assert drawn.count("<circle") == 3
+    assert ">a, b</text>" in drawn
+    assert ">c</text>" in drawn
 
 
 @pytest.mark.parametrize(
