@@ -1,5 +1,8 @@
 """The control loop: once a minute, one writer learns from the reports, sets capacity, publishes snapshots.
 
+While instances start, a run goes on after its round: it looks for them every `WATCH_S` and publishes the
+moment one is there, since it is paid for from its order and used from the next snapshot on.
+
 All decisions are made by `routing.controller.advance`; here things are only fetched and carried out. It may
 die at any point: memory is stored before anything is done, by a conditional write, so of two loops only one
 acts, and whatever was not done is decided again a minute later. After an absence it goes through what was
@@ -11,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -35,6 +38,9 @@ from handlers.serving.manifest import parse as parse_manifest
 from handlers.serving.release import ReleaseSource, parse_pointer
 
 LEASE_S = 55.0
+WATCH_S = 5.0
+WATCHED_S = 40.0
+"""How long a run watches, from its begin: it ends before its function's time does."""
 NAMESPACE = "turnout"
 logger = Logger()
 
@@ -64,8 +70,38 @@ def run(
     return done
 
 
+def watch(
+    models: tuple[Controlled, ...], ports: Ports, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> None:
+    """Publish anew as soon as an instance that was starting is ready, until none is or for `WATCHED_S`.
+
+    `clock` gives epoch s. A round in the same minute learns nothing and scales nothing (`controller`).
+    """
+    until = clock() + WATCHED_S
+    starting = _starting(models, ports)
+    while starting and clock() + WATCH_S <= until:
+        sleep(WATCH_S)
+        before, starting = starting, _starting(models, ports)
+        for controlled in models:
+            was, left = before.get(controlled.model, 0), starting.get(controlled.model, 0)
+            if left < was:
+                _control(controlled, ports, clock(), dry_run=False)
+
+
+def _starting(models: tuple[Controlled, ...], ports: Ports) -> dict[str, int]:
+    """Instances on their way, by the models that have any."""
+    found = {}
+    for controlled in models:
+        fleet = ports.fleet(controlled)
+        size = fleet.size() if fleet is not None else None
+        if size is not None and size.starting:
+            found[controlled.model] = size.starting
+    return found
+
+
 def _control(controlled: Controlled, ports: Ports, now: float, *, dry_run: bool) -> dict[str, Any]:
-    release, profile, cascade = _release(ports.source(controlled))
+    release, measured, cascade = _release(ports.source(controlled))
+    profile = measured.at(controlled.economics.model_memory_mb)
     state, version = _remembered(controlled, ports, now)
     bodies = ports.table.reports(controlled.model, state.minute, int(now // 60))
     report, refused = merged(bodies)
@@ -180,4 +216,8 @@ def _started() -> tuple[tuple[Controlled, ...], Ports]:
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Entry: one round. An event with `dry_run: true` logs what would be done and does nothing."""
     models, ports = _started()
-    return run(models, ports, context.aws_request_id, time.time(), dry_run=event.get("dry_run") is True)
+    dry_run = event.get("dry_run") is True
+    done = run(models, ports, context.aws_request_id, time.time(), dry_run=dry_run)
+    if not dry_run and "skipped" not in done:
+        watch(models, ports, time.time, time.sleep)
+    return done

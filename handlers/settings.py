@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from handlers.errors import InvalidConfig
+from handlers.routing.profile import MB_PER_VCPU as MB_PER_VCPU
 
 Role = Literal["colocated", "front", "model"]
 ROLES: tuple[Role, ...] = get_args(Role)
 POLICIES = ("turnout", "cpu_only", "gpu_only", "static_split", "latency_only")
 Choice = TypeVar("Choice", bound=str)
-
-MB_PER_VCPU = 1769
-"""Lambda gives a function one vCPU at this memory size (AWS, "Configure Lambda function memory")."""
 
 
 class Settings(NamedTuple):

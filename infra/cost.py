@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from infra.prices.table import PriceTable
@@ -31,7 +32,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a model is served: sizes in MB, times in ms, payload in bytes; `assumed`: no release says."""
+    """How a model is served: sizes in MB, payload in bytes; `assumed`: no release says.
+
+    `cpu_ms` and `gpu_ms`: a whole warm request on that path.
+    """
 
     model: str
     architecture: str
@@ -100,7 +104,7 @@ def per_request(serving: Serving, prices: PriceTable) -> dict[str, list[Line]]:
     def path(memory_mb: int, ms: float) -> Iterator[Line]:
         yield _line(prices, "front door", f"apigateway.{serving.api}.request", 1)
         yield _line(prices, "function: request", "lambda.request", 1)
-        gb_s = memory_mb / 1024 * ms / 1000
+        gb_s = memory_mb / 1024 * ceil(ms) / 1000  # whole milliseconds are billed
         yield _line(prices, "function: duration", f"lambda.{serving.architecture}.gb_s", gb_s)
         yield _line(prices, "logs and metrics", "cloudwatch.logs.ingest.gb", LOG_BYTES / 1e9)
 

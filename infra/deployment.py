@@ -32,6 +32,14 @@ class Deployment:
         machines = [f"{model}-training" for model in models]
         return [names.role(part) for part in (*models, *fronts, *machines)]
 
+    @property
+    def gpu_hours_usd(self) -> dict[str, float]:
+        """What an hour of one instance costs, by model; 0 without a GPU."""
+        return {
+            name: self.prices.instance(model.gpu.instance_type).usd_per_hour if model.gpu else 0.0
+            for name, model in self.models.items()
+        }
+
     @classmethod
     def of(cls, config: Config, stage: str) -> Deployment:
         """The deployment of `stage`; InvalidConfig if there is no such stage.

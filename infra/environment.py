@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from handlers.errors import InvalidConfig
+from handlers.errors import BuildError, InvalidConfig
+from handlers.settings import MB_PER_VCPU
 from infra.config import Model
 from infra.deployment import Deployment
 from infra.names import ALIAS, VARIANT, route_variable
+from model_build.memory import MemorySize, choose
 
-DEFAULT_MEMORY_MB = 1769  # one vCPU
+DEFAULT_MEMORY_MB = MB_PER_VCPU
 
 
 def current_profile(name: str, releases: Path | None = None) -> dict[str, Any] | None:
@@ -27,19 +29,27 @@ def current_profile(name: str, releases: Path | None = None) -> dict[str, Any] |
 
 
 def memory_mb(name: str, model: Model, releases: Path | None = None) -> int:
-    """The function's memory in MB: what turnout.toml says or, under `auto`, what the release measured.
+    """The function's memory in MB: what turnout.toml says or, under `auto`, the cheapest that the release
+    measured to keep the objective of turnout.toml.
 
-    Without a release of `name` in `releases` it is one vCPU's.
+    Without a release of `name` in `releases` it is one vCPU's. Raises InvalidConfig when no size keeps
+    the objective.
     """
     if model.memory_mb != "auto":
         return model.memory_mb
     profile = current_profile(name, releases)
     if profile is None:
         return DEFAULT_MEMORY_MB
-    measured = profile["cpu"]["memory_mb"]
-    if not isinstance(measured, int) or not 128 <= measured <= 10240:
-        raise InvalidConfig(f"{name}: profile.cpu.memory_mb", measured, "whole MB from 128 to 10240")
-    return measured
+    table = profile["cpu"].get("memory_table")
+    try:
+        rows = [MemorySize(**row) for row in table]
+    except TypeError as error:
+        allowed = f"the table that `turnout build {name}` writes"
+        raise InvalidConfig(f"{name}: profile.cpu.memory_table", table, allowed) from error
+    try:
+        return choose(rows, model.latency_slo_ms, model.attainment)[0]
+    except BuildError as error:
+        raise InvalidConfig(f"models.{name}.memory_mb", "auto", f"whole MB ({error})") from error
 
 
 def memory_notice(name: str, model: Model, releases: Path | None = None) -> str | None:

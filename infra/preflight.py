@@ -20,6 +20,7 @@ MIN_PYTHON = (3, 11)
 MIN_NODE = 20
 BOOTSTRAP = "/cdk-bootstrap/hnb659fds/version"
 MIN_BOOTSTRAP = 21
+STAGE_TAG = "turnout:stage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ def checks(names: Names, stage: Stage, models: dict[str, Model], outside: Outsid
     yield _bootstrap(stage, identity["Account"], outside)
     for quota, count in _quotas(models).items():
         yield _quota(quota, count, outside)
+    yield _tag(outside)
     if any(model.gpu and model.gpu.image_uri is None for model in models.values()):
         yield _image(names, outside)
+    yield _api(names, outside)
     for model in models:
         yield _release(names, model, outside)
 
@@ -147,6 +150,27 @@ def _quotas(models: dict[str, Model]) -> dict[str, int]:
         kind = "spot training job usage" if model.training.spot else "training job usage"
         counts.setdefault(f"{model.training.instance_types[0]} for {kind}", 1)
     return counts
+
+
+def _tag(outside: Outside) -> Check:
+    """Without it the budget, which filters by it, sees nothing."""
+    client = outside.client("ce")
+    fix = f"activate {STAGE_TAG} in Billing, Cost allocation tags (listed a day after the first deployment)"
+    try:
+        found = client.list_cost_allocation_tags(TagKeys=[STAGE_TAG])["CostAllocationTags"]
+    except client.exceptions.ClientError as error:
+        return Check("cost allocation tag", "unknown", str(error), "allow ce:ListCostAllocationTags")
+    status = found[0]["Status"] if found else "not listed"
+    return Check("cost allocation tag", "ok" if status == "Active" else "to do", status, fix)
+
+
+def _api(names: Names, outside: Outside) -> Check:
+    ssm = outside.client("ssm")
+    try:
+        url = ssm.get_parameter(Name=names.api_url)["Parameter"]["Value"]
+    except ssm.exceptions.ParameterNotFound:
+        return Check("API", "to do", "not deployed", f"npx cdk deploy --all -c stage={names.stage}")
+    return Check("API", "ok", str(url))
 
 
 def _image(names: Names, outside: Outside) -> Check:

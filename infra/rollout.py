@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from handlers.errors import InvalidInput, PointerMissing, ReleaseError, ReleaseTampered
@@ -81,6 +81,8 @@ class Rollout:
         """Move to `release`; raises ReleaseError, with everything put back, if an alarm goes off."""
         manifest_sha256 = self._check(release)
         before = self.position()
+        if canary.share < 1.0 and before.pointer != NO_RELEASE:
+            before = self._pin(before, say)
         try:
             value = json.dumps({"release": release, "manifest_sha256": manifest_sha256})
             version = self._put(self._names.pointer(self._model), value)
@@ -160,8 +162,28 @@ class Rollout:
         client.get_waiter("published_version_active").wait(FunctionName=function, Qualifier=version)
         return version
 
+    def _pin(self, before: Position, say: Say) -> Position:
+        """Pin what follows the pointer, such as a version that `cdk deploy` made, to the present release.
+
+        Otherwise the calls that a canary leaves with it would go to the new release as well.
+        """
+        pointer = self._names.pointer(self._model)
+        number = self._aws.ssm.get_parameter(Name=pointer)["Parameter"]["Version"]
+        release = json.loads(before.pointer)["release"]
+        versions = dict(before.versions)
+        for name, version in before.versions.items():
+            found = self._aws.functions.get_function_configuration(FunctionName=name, Qualifier=version)
+            if found["Environment"]["Variables"]["TURNOUT_POINTER"] == pointer:
+                versions[name] = self._publish(name, number, release)
+                self._aws.functions.update_alias(
+                    FunctionName=name, Name=ALIAS, FunctionVersion=versions[name], RoutingConfig={}
+                )
+                say(f"{name}: version {versions[name]} keeps {release} during the canary")
+        return replace(before, versions=versions)
+
     def _shift(self, before: Position, published: Mapping[str, str], canary: Canary, say: Say) -> None:
-        if canary.share < 1.0:
+        first = before.pointer == NO_RELEASE
+        if canary.share < 1.0 and not first:
             for name, version in published.items():
                 self._aws.functions.update_alias(
                     FunctionName=name,
@@ -176,6 +198,9 @@ class Rollout:
                 FunctionName=name, Name=ALIAS, FunctionVersion=version, RoutingConfig={}
             )
             say(f"{name}:{ALIAS} -> version {version}")
+        if canary.share < 1.0 and first:
+            say(f"a first release: nothing else is served, all calls try it for {canary.minutes:g} minutes")
+            self._watch(canary.minutes)
 
     def _watch(self, minutes: float) -> None:
         """Wait `minutes`; ReleaseError as soon as one of the model's alarms is in ALARM."""

@@ -12,9 +12,11 @@ import torch
 from torch.nn import functional
 
 from model_build import parallel
+from model_build.fit import fit, predict
+from model_build.lesson import Lesson, default_loss
 from model_build.recipe import Distillation, Recipe, Splits, Training
 from model_build.step import TRAINING_LIBRARIES, Step, Work
-from model_build.train import Lesson, default_loss, fit, predict, seeded
+from model_build.train import seeded
 from model_build.trained import DistilResult, Trained, load
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-MB_PER_VCPU = 1769
+from handlers.routing.profile import MB_PER_VCPU
+
 MEMORIES_MB = (256, 512, 768, 1024, 1769, 2048, 3008, 3538, 5307, 10240)
 
 

@@ -2,55 +2,32 @@
 
 A function's CPU share grows with its memory. Each size is timed in a fresh process under a CPU quota of
 that share (cgroup, 20 ms period) where this machine allows, and modelled from one thread's times where not,
-marked as such.
+marked as such. A start is work for one CPU: below one it takes longer in proportion to the share.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.errors import BuildError
 from model_build.cpu_quota import cpu_quota, modelled_ms
 from model_build.gate import GateResult
 from model_build.gpu_timing import time_program
 from model_build.gpu_variant import GpuVariant
 from model_build.lambda_price import ARM64, MEMORIES_MB, LambdaPrice, threads, usd_per_million, vcpu
 from model_build.latency import Latency, Timing, save_inputs, time_graph
+from model_build.memory import COLD_SHARE, HANDLER_INIT_MS, MemorySize, choose, fits, handler_ms
 from model_build.step import Step, Work
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 GPU_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-# What the handler, its libraries and the runtime hold beside the model.
-HANDLER_MB = 90
-COLD_SHARE = 0.01
 # Not measurable here: from the facts on SageMaker start-up and from the same region's network.
 GPU_STARTUP_S = 240.0
 GPU_MAX_WAIT_MS = 5.0
 NETWORK_MS = {"p50": 4.0, "p95": 8.0, "p99": 12.0}
-
-
-@dataclass(frozen=True, slots=True)
-class MemorySize:
-    """One row of the table: times of one item in ms, init (import + session + first run) in ms, USD per
-    million.
-
-    `modelled`: the times were computed, not measured under a quota. `fits`: the process fits this memory.
-    """
-
-    memory_mb: int
-    vcpu: float
-    threads: int
-    p50: float
-    p95: float
-    p99: float
-    init_ms: float
-    usd_per_million: float
-    modelled: bool
-    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +65,15 @@ def profile(work: Work, gated: GateResult, gpu: GpuVariant) -> Profiled:
     for count in range(1, min(cores, 4) + 1):
         work.progress(0.05 * count, f"{count} thread{'s' if count > 1 else ''}")
         free[count] = time_graph(graph, inputs, BATCH_SIZES, count, level, seconds=0.2)
-    rows = []
+    held: dict[int, Latency | None] = {}
     for index, memory_mb in enumerate(MEMORIES_MB):
         work.progress(0.2 + 0.6 * index / len(MEMORIES_MB), f"{memory_mb} MB")
-        rows.append(_row(graph, inputs, level, memory_mb, cores, free, ARM64))
-    memory_mb, reason = choose_memory(rows, work.recipe.slo_ms)
+        held[memory_mb] = _held(graph, inputs, level, memory_mb, max(free))
+    starts = [found.init_ms for found in free.values()]
+    starts += [min(vcpu(size), 1.0) * found.init_ms for size, found in held.items() if found is not None]
+    # One start is timed a process, and others work here too: the shortest is what it takes.
+    rows = [_row(size, free, found, min(starts), ARM64) for size, found in held.items()]
+    memory_mb, reason = choose(rows, work.recipe.slo_ms)
     work.progress(0.85, "gpu variant")
     gpu_batch_ms = time_program(gpu.path, [tensor[:8] for tensor in tensors], GPU_BATCH_SIZES)
     chosen_row = next(row for row in rows if row.memory_mb == memory_mb)
@@ -115,50 +96,37 @@ def profile(work: Work, gated: GateResult, gpu: GpuVariant) -> Profiled:
     )
 
 
+def _held(graph: Path, inputs: Path, level: str, memory_mb: int, most_threads: int) -> Latency | None:
+    """Timed under the size's own share of a CPU; None where this machine gives no such share."""
+    share = vcpu(memory_mb)
+    if share > (os.cpu_count() or 1):
+        return None
+    with cpu_quota(share) as group:
+        if group is None:
+            return None
+        count = min(threads(memory_mb), most_threads)
+        return time_graph(graph, inputs, (1,), count, level, seconds=0.25, cgroup=group)
+
+
 def _row(
-    graph: Path,
-    inputs: Path,
-    level: str,
-    memory_mb: int,
-    cores: int,
-    free: dict[int, Latency],
-    price: LambdaPrice,
+    memory_mb: int, free: Mapping[int, Latency], held: Latency | None, start_ms: float, price: LambdaPrice
 ) -> MemorySize:
+    """A size's row, from what was timed under its quota, or else from the unthrottled times.
+
+    `start_ms`: import, session and first run on a whole CPU.
+    """
     share, count = vcpu(memory_mb), threads(memory_mb)
-    usable = min(count, max(free))
-    measured: Latency | None = None
-    if share <= cores:
-        with cpu_quota(share) as group:
-            if group is not None:
-                measured = time_graph(graph, inputs, (1,), usable, level, seconds=0.25, cgroup=group)
-    if measured is not None:
-        timing, init_ms = measured.batch_ms[1], measured.init_ms
+    if held is not None:
+        timing = held.batch_ms[1]
         p50, p95, p99, mean = timing.p50, timing.p95, timing.p99, timing.mean
     else:
-        timing = free[usable].batch_ms[1]
+        timing = free[min(count, max(free))].batch_ms[1]
         p50, mean = modelled_ms(timing.p50, share, False), modelled_ms(timing.mean, share, False)
         p95, p99 = modelled_ms(timing.p95, share, True), modelled_ms(timing.p99, share, True)
-        init_ms = free[usable].init_ms / min(share, 1.0)
-    usd = usd_per_million(price, memory_mb, mean, init_ms, COLD_SHARE)
-    fits = free[1].resident_mb + HANDLER_MB <= memory_mb
-    return MemorySize(memory_mb, round(share, 3), count, p50, p95, p99, init_ms, usd, measured is None, fits)
-
-
-def choose_memory(rows: Sequence[MemorySize], slo_ms: float) -> tuple[int, str]:
-    """The cheapest size that holds the process and keeps p99 under the objective, and why.
-
-    Raises BuildError when none does, naming the fastest.
-    """
-    able = [row for row in rows if row.fits and row.p99 <= slo_ms]
-    if not able:
-        fastest = min(rows, key=lambda row: row.p99)
-        raise BuildError(
-            f"profile: no memory size keeps p99 under {slo_ms:g} ms; the fastest, {fastest.memory_mb} MB, "
-            f"takes {fastest.p99:.1f} ms; ask for a longer objective or a smaller model"
-        )
-    best = min(able, key=lambda row: (row.usd_per_million, row.memory_mb))
-    usd = f"{best.usd_per_million:.3f} USD per million"
-    return best.memory_mb, f"cheapest of {len(able)} sizes with p99 under {slo_ms:g} ms: {usd}"
+    init_ms = (start_ms + HANDLER_INIT_MS) / min(share, 1.0)
+    usd = usd_per_million(price, memory_mb, mean + handler_ms(memory_mb, False), init_ms, COLD_SHARE)
+    holds = fits(free[1].resident_mb, memory_mb)
+    return MemorySize(memory_mb, round(share, 3), count, p50, p95, p99, init_ms, usd, held is None, holds)
 
 
 def machine() -> str:

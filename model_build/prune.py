@@ -16,9 +16,10 @@ from torch import nn
 
 from model_build import parallel
 from model_build.distil import taught
+from model_build.fit import fit
+from model_build.lesson import labelled
 from model_build.recipe import Pruning, example
 from model_build.step import TRAINING_LIBRARIES, Step, Work
-from model_build.train import fit, labelled
 from model_build.trained import DistilResult, PruneResult, Trained, load
 
 # The share of the gate's allowed drop that pruning may use up on validation. A pruned network just inside the

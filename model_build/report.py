@@ -250,9 +250,9 @@ def _memory(story: Story) -> str:
     note = (
         f"{profiled.reason}. Price: {profiled.price.source}, {profiled.price.as_of}; "
         f"{profiled.cold_share:.0%} of "
-        "requests pay a cold start; durations are billed by the whole millisecond. Measured under a CPU "
-        "quota of that "
-        "share, or modelled from one thread where the machine has no such share to give."
+        "requests pay a cold start; durations are billed by the whole millisecond. p50 to p99 are the "
+        "model's own, init and price hold the handler too. Measured under a CPU quota of that share, or "
+        "modelled from one thread where the machine has no such share to give."
     )
     return page.card("Memory size, latency and cost", note, page.table(headings, rows, index))
 

@@ -62,15 +62,20 @@ class Telemetry:
 
     def observe(self, handled: Handled, said: Mapping[str, Any]) -> None:
         """Write one line that is both: EMF takes what is not a metric as it is."""
-        met = handled.actual_ms <= handled.decision.deadline_ms
+        met = said["objective_met"]
         metrics = _metrics(handled, met)
         line: dict[str, Any] = {}
-        degraded = handled.answer.degraded is not None
-        if not met or degraded or random.random() < self._log_share:  # noqa: S311 - sampling
+        if not met or said["degraded"] or random.random() < self._log_share:  # noqa: S311 - sampling
             line = _line(handled, said)
-        dimensions = {"model": self._model, "path": handled.answer.path, "service": self._model}
         about = {"Timestamp": int(time.time() * 1000.0), "CloudWatchMetrics": _directives(tuple(metrics))}
-        whole = {**line, **dimensions, **metrics, "_aws": about}
+        whole = {
+            **line,
+            **metrics,
+            "model": self._model,
+            "path": said["path"],
+            "service": self._model,
+            "_aws": about,
+        }
         os.write(STDOUT, orjson.dumps(whole, option=LINE))  # in one piece, past the layers of sys.stdout
 
     def shadowed(self, comparison: Comparison | None, cost_usd: float) -> None:
@@ -104,14 +109,14 @@ def _metrics(handled: Handled, met: bool) -> dict[str, float]:
     }
     if isfinite(decision.predicted_ms):
         metrics["PredictionError"] = abs(handled.actual_ms - decision.predicted_ms)
-    taken = decision.taken
-    if taken is not None and isfinite(taken.p_meet):
+    if isfinite(decision.taken.p_meet):
         # Brier score of the predicted probability to meet the deadline: 0 is perfect, 0.25 a coin.
-        metrics["CalibrationError"] = (taken.p_meet - met) ** 2
+        metrics["CalibrationError"] = (decision.taken.p_meet - met) ** 2
     if handled.cold:
         metrics["ColdStart"] = 1
-    if any(option.reason is Reason.BREAKER_OPEN for option in decision.options):
-        metrics["BreakerOpen"] = 1
+    for option in decision.options:
+        if option.reason is Reason.BREAKER_OPEN:
+            metrics["BreakerOpen"] = 1
     return metrics
 
 

@@ -151,6 +151,13 @@ def wire(
         upkeep.ahead.append(made.warm)
         return made
 
+    draws: list[random.Random] = []
+
+    def draw() -> float:
+        if not draws:  # seeded with the first request: what a snapshot restores would repeat itself
+            draws.append(random.Random())  # noqa: S311 - no secret
+        return draws[0].random()
+
     ports = Ports(
         cpu=lambda served: _cpu(settings, clients, served),
         gpu=gpu,
@@ -159,7 +166,7 @@ def wire(
         pool=pool,
         clock=clock,
         wall=time.time,
-        draw=random.SystemRandom().random,  # restored from a snapshot, `random` would repeat itself
+        draw=draw,
         observe=telemetry.observe,
     )
     service = Service(settings, holder, ports)

@@ -66,6 +66,8 @@ def parse_constraints(parameters: Mapping[str, Any], headers: Mapping[str, str])
             allowed = f"parameters {', '.join((*PARSERS, *PROTOCOL_PARAMETERS))}"
             raise InvalidInput(f"parameters.{name}", raw, allowed)
         given[name] = PARSERS[name](f"parameters.{name}", raw)
+    if HEADER_PREFIX not in "\n".join(headers):
+        return given
     for header, text in headers.items():
         if not header.startswith(HEADER_PREFIX):
             continue

@@ -37,7 +37,7 @@ class HttpResponse(NamedTuple):
     """One HTTP response; `binary` bodies travel through API Gateway in base64."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     body: bytes
     binary: bool = False
 
@@ -55,7 +55,7 @@ def from_event(event: Mapping[str, Any]) -> HttpRequest:
         method=context["http"]["method"],
         path=path,
         headers=headers,
-        body=_inflated(_body(event), headers.get("content-encoding", "identity")),
+        body=_body(event, headers),
         caller=caller_of(context, headers),
     )
 
@@ -67,7 +67,7 @@ def _from_rest_event(event: Mapping[str, Any], context: Mapping[str, Any]) -> Ht
         method=event["httpMethod"],
         path=event["path"],
         headers=headers,
-        body=_inflated(_body(event), headers.get("content-encoding", "identity")),
+        body=_body(event, headers),
         caller=caller_of(context, headers),
     )
 
@@ -82,7 +82,7 @@ def to_result(response: HttpResponse) -> dict[str, Any]:
     body = base64.b64encode(response.body).decode("ascii") if response.binary else response.body.decode()
     return {
         "statusCode": response.status,
-        "headers": dict(response.headers),
+        "headers": response.headers,
         "body": body,
         "isBase64Encoded": response.binary,
     }
@@ -103,38 +103,38 @@ def caller_of(context: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """
     if context.get("accountedBy") == FRONT:
         return FRONT
-    authorizer = context.get("authorizer") or {}
-    subject = (authorizer.get("jwt") or {}).get("claims", {}).get("sub")
-    if subject:
-        return f"jwt:{subject}"
-    principal = (authorizer.get("iam") or context.get("identity") or {}).get("userArn")
-    if principal:
-        return f"iam:{principal}"
+    authorizer, identity = context.get("authorizer"), context.get("identity")
+    if authorizer:
+        subject = (authorizer.get("jwt") or {}).get("claims", {}).get("sub")
+        if subject:
+            return f"jwt:{subject}"
+        identity = authorizer.get("iam") or identity
+    if identity and identity.get("userArn"):
+        return f"iam:{identity['userArn']}"
     key = headers.get("x-api-key")
     if key:
         return f"key:{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     return "anonymous"
 
 
-def _body(event: Mapping[str, Any]) -> bytes:
-    text = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
-        return _limited(text.encode(errors="surrogatepass"))
-    try:
-        return _limited(base64.b64decode(text, validate=True))
-    except ValueError as error:
-        raise InvalidInput("body", text[:40], "base64, as isBase64Encoded says") from error
-
-
-def _limited(body: bytes) -> bytes:
+def _body(event: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
+    text: str = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        try:
+            body = base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise InvalidInput("body", text[:40], "base64, as isBase64Encoded says") from error
+    else:
+        body = text.encode(errors="surrogatepass")
+    encoding = headers.get("content-encoding", "identity")
+    if encoding not in ("identity", ""):
+        body = _inflated(body, encoding)
     if len(body) > MAX_BODY_BYTES:
         raise PayloadTooLarge("body", f"{len(body)} bytes", f"at most {MAX_BODY_BYTES} bytes")
     return body
 
 
 def _inflated(body: bytes, encoding: str) -> bytes:
-    if encoding in ("identity", ""):
-        return body
     if encoding not in ("gzip", "deflate"):
         raise InvalidInput("Content-Encoding", encoding, "gzip, deflate, identity")
     decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # tells gzip and zlib apart itself
@@ -144,4 +144,4 @@ def _inflated(body: bytes, encoding: str) -> bytes:
         raise InvalidInput("body", body[:20], f"{encoding}, as Content-Encoding says ({error})") from error
     if len(plain) <= MAX_BODY_BYTES and not decompressor.eof:
         raise InvalidInput("body", f"{len(body)} bytes", f"whole {encoding} data; it ends too early")
-    return _limited(plain)
+    return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,16 +12,21 @@ import orjson
 
 from handlers.errors import InvalidInput
 from handlers.protocol import tensors
-from handlers.protocol.tensors import Tensor
+from handlers.protocol.tensors import Output, Tensor
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from handlers.serving.manifest import TensorSpec
 
 HEADER_LENGTH = "inference-header-content-length"
 BINARY_TYPE = "application/octet-stream"
 JSON_TYPE = "application/json"
-_REQUEST_KEYS = ("id", "inputs", "outputs", "parameters")
-_INPUT_KEYS = ("name", "shape", "datatype", "data", "parameters")
+_REQUEST_KEYS = dict.fromkeys(("id", "inputs", "outputs", "parameters"))
+_INPUT_KEYS = dict.fromkeys(("name", "shape", "datatype", "data", "parameters"))
+_OUTPUT_KEYS = dict.fromkeys(("name", "parameters"))
+_OPTION_KEYS = {"binary_data": None}
+_NO_BYTES = memoryview(b"")
 
 
 class OutputRequest(NamedTuple):
@@ -52,12 +57,9 @@ def parse_request(
     _no_others("", document, _REQUEST_KEYS)
     parameters = _object("parameters", document.get("parameters"))
     inputs = _inputs(document.get("inputs"), blob, specs)
-    items = inputs[0].array.shape[0]
-    for index, tensor in enumerate(inputs):
-        if tensor.array.shape[0] != items:
-            raise InvalidInput(
-                f"inputs[{index}].shape[0]", tensor.array.shape[0], f"{items}, the batch of the first input"
-            )
+    items = len(inputs[0].array)
+    if len(inputs) > 1:
+        _one_batch(inputs, items)
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise InvalidInput("id", identity, "a string")
@@ -67,44 +69,42 @@ def parse_request(
 
 def split_body(body: bytes | memoryview, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
     """Cut a body into its JSON object and the raw bytes behind it. Raises InvalidInput."""
-    view = memoryview(body)
-    size = len(view)
+    text, blob = body, _NO_BYTES
     if header_length is not None:
+        size = len(body)
         if not header_length.isdecimal() or not 0 < int(header_length) <= size:
             raise InvalidInput(
                 "Inference-Header-Content-Length", header_length, f"1 to {size}, the length of the body"
             )
-        size = int(header_length)
-    text = bytes(view[:size])
+        view, size = memoryview(body), int(header_length)
+        text, blob = view[:size], view[size:]
     try:
-        document = _loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("body", text[:80], f"a JSON object ({error})") from error
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        document = _explained(bytes(text))
     if not isinstance(document, dict):
         raise InvalidInput("body", document, "a JSON object")
-    return document, view[size:]
+    return document, blob
 
 
 def encode_request(inputs: Sequence[Tensor], *, binary_outputs: bool = False) -> tuple[bytes, int]:
     """A request that carries every tensor as raw bytes: the body, and the length of its JSON part."""
     head = {"parameters": {"binary_data_output": True}} if binary_outputs else {}
-    return _joined(head, "inputs", inputs, frozenset(range(len(inputs))))
+    return _joined(head, "inputs", [(t.name, t.dtype, t.array, True) for t in inputs])
 
 
 def encode_outputs(outputs: Sequence[Tensor]) -> tuple[bytes, int]:
     """A bare response with every tensor as raw bytes, as `parse_outputs` reads it."""
-    return _joined({}, "outputs", outputs, frozenset(range(len(outputs))))
+    return _joined({}, "outputs", [(t.name, t.dtype, t.array, True) for t in outputs])
 
 
 def encode_response(
-    head: Mapping[str, Any], outputs: Sequence[Tensor], requested: Sequence[OutputRequest]
+    head: Mapping[str, Any], outputs: Mapping[str, Output], requested: Sequence[OutputRequest]
 ) -> tuple[bytes, int | None]:
     """A response with the requested outputs, in order: the body, and its JSON part's length if binary."""
-    by_name = {tensor.name: tensor for tensor in outputs}
-    wanted = [by_name[output.name] for output in requested]
-    binary = [index for index, output in enumerate(requested) if output.binary]
-    body, size = _joined(head, "outputs", wanted, binary)
-    return body, size if binary else None
+    carried = [(name, *outputs[name], binary) for name, binary in requested]
+    body, size = _joined(head, "outputs", carried)
+    return body, size if True in [output.binary for output in requested] else None
 
 
 def parse_outputs(body: bytes, header_length: str | None) -> dict[str, Tensor]:
@@ -123,38 +123,43 @@ def parse_outputs(body: bytes, header_length: str | None) -> dict[str, Tensor]:
 
 
 def _joined(
-    head: Mapping[str, Any], key: str, carried: Sequence[Tensor], binary: Collection[int]
+    head: Mapping[str, Any], key: str, carried: Sequence[tuple[str, str, NDArray[Any], bool]]
 ) -> tuple[bytes, int]:
+    """Tensors as (name, datatype, array, whether as raw bytes) behind a head: the body, its JSON's length."""
     entries: list[dict[str, Any]] = []
     chunks: list[bytes] = []
-    for index, tensor in enumerate(carried):
-        entry: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.dtype,
-            "shape": tensor.array.shape,
-        }
-        if index in binary:
-            chunks.append(tensors.to_binary(tensor))
-            entry["parameters"] = {"binary_data_size": len(chunks[-1])}
+    for name, dtype, array, binary in carried:
+        if binary:
+            chunk = tensors.to_binary(dtype, array)
+            chunks.append(chunk)
+            carries = {"parameters": {"binary_data_size": len(chunk)}}
+            entries.append({"name": name, "datatype": dtype, "shape": array.shape, **carries})
         else:
-            entry["data"] = tensors.to_json(tensor)
-        entries.append(entry)
+            data = tensors.to_json(dtype, array)
+            entries.append({"name": name, "datatype": dtype, "shape": array.shape, "data": data})
     header = orjson.dumps({**head, key: entries}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return b"".join((header, *chunks)), len(header)
+    return b"".join((header, *chunks)) if chunks else header, len(header)
 
 
-def _loads(text: bytes) -> Any:
+def _one_batch(inputs: Sequence[Tensor], items: int) -> None:
+    for index, tensor in enumerate(inputs):
+        if len(tensor.array) != items:
+            raise InvalidInput(
+                f"inputs[{index}].shape[0]", len(tensor.array), f"{items}, the batch of the first input"
+            )
+
+
+def _explained(text: bytes) -> Any:
     """What orjson refuses, the standard library reads or explains: NaN is refused later, by its field."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
         return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("body", text[:80], f"a JSON object ({error})") from error
 
 
 def _inputs(entries: object, blob: memoryview, specs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
     if not isinstance(entries, list) or not entries:
         raise InvalidInput("inputs", entries, f"a list of tensors: {', '.join(spec.name for spec in specs)}")
-    by_name = {spec.name: spec for spec in specs}
     decoded: dict[str, Tensor] = {}
     at = 0
     for index, raw in enumerate(entries):
@@ -162,13 +167,16 @@ def _inputs(entries: object, blob: memoryview, specs: Sequence[TensorSpec]) -> t
         entry = _object(field, raw)
         _no_others(field, entry, _INPUT_KEYS)
         name = entry.get("name")
-        if not isinstance(name, str) or name not in by_name or name in decoded:
-            raise InvalidInput(f"{field}.name", name, f"each once: {', '.join(by_name)}")
-        decoded[name], at = _tensor(field, entry, blob, at, by_name[name])
+        for spec in specs:
+            if spec.name == name and name not in decoded:
+                break
+        else:
+            raise InvalidInput(f"{field}.name", name, f"each once: {', '.join(spec.name for spec in specs)}")
+        decoded[spec.name], at = _tensor(field, entry, blob, at, spec)
     if len(decoded) != len(specs):
-        raise InvalidInput("inputs", list(decoded), f"all of {', '.join(by_name)}")
+        raise InvalidInput("inputs", list(decoded), f"all of {', '.join(spec.name for spec in specs)}")
     _no_rest(blob, at)
-    return tuple(decoded[spec.name] for spec in specs)
+    return tuple([decoded[spec.name] for spec in specs])
 
 
 def _tensor(
@@ -196,7 +204,7 @@ def _tensor(
 
 def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
     wanted = spec.shape if spec is not None else (-1,) * len(shape) if isinstance(shape, list) else ()
-    if not isinstance(shape, list) or len(shape) != len(wanted) or not all(map(_fits, shape, wanted)):
+    if not isinstance(shape, list) or len(shape) != len(wanted) or not _fits(shape, wanted):
         allowed = "a list of positive whole numbers"
         if spec is not None:
             allowed = f"{list(spec.shape)}, -1 being 1 or more"
@@ -206,8 +214,11 @@ def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
     return shape
 
 
-def _fits(size: object, wanted: int) -> bool:
-    return type(size) is int and size >= 1 and wanted in (-1, size)
+def _fits(shape: list[object], wanted: Sequence[int]) -> bool:
+    for size, asked in zip(shape, wanted, strict=True):
+        if type(size) is not int or size < 1 or (size != asked and asked != -1):
+            return False
+    return True
 
 
 def _outputs(
@@ -222,12 +233,12 @@ def _outputs(
     for index, raw in enumerate(entries):
         field = f"outputs[{index}]"
         entry = _object(field, raw)
-        _no_others(field, entry, ("name", "parameters"))
+        _no_others(field, entry, _OUTPUT_KEYS)
         name = entry.get("name")
         if name not in names:
             raise InvalidInput(f"{field}.name", name, ", ".join(names))
         options = _object(f"{field}.parameters", entry.get("parameters"))
-        _no_others(f"{field}.parameters", options, ("binary_data",))
+        _no_others(f"{field}.parameters", options, _OPTION_KEYS)
         flag = _flag(f"{field}.parameters.binary_data", options.get("binary_data", default))
         wanted.append(OutputRequest(str(name), flag))
     return tuple(wanted)
@@ -252,10 +263,10 @@ def _object(field: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _no_others(field: str, entry: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in entry:
-        if key not in allowed:
-            raise InvalidInput(f"{field}.{key}" if field else key, entry[key], f"keys {', '.join(allowed)}")
+def _no_others(field: str, entry: Mapping[str, Any], allowed: dict[str, None]) -> None:
+    if not entry.keys() <= allowed.keys():
+        key = next(key for key in entry if key not in allowed)
+        raise InvalidInput(f"{field}.{key}" if field else key, entry[key], f"keys {', '.join(allowed)}")
 
 
 def _no_rest(blob: memoryview, at: int) -> None:

@@ -43,6 +43,10 @@ class Tensor(NamedTuple):
     array: NDArray[Any]
 
 
+Output = tuple[str, "NDArray[Any]"]
+"""A tensor that goes out under a known name: its datatype and its array."""
+
+
 def from_json(field: str, dtype: str, shape: Sequence[int], data: object) -> NDArray[Any]:
     """Decode JSON `data`, flat or nested. Raises InvalidInput for a wrong count, type or range, and NaN."""
     if not isinstance(data, list):
@@ -83,20 +87,20 @@ def from_binary(field: str, dtype: str, shape: Sequence[int], chunk: memoryview)
     return checked_finite(f"{field} (binary)", np.frombuffer(chunk, dtype=target).reshape(shape))
 
 
-def to_binary(tensor: Tensor) -> bytes:
+def to_binary(dtype: str, array: NDArray[Any]) -> bytes:
     """Encode for the binary extension."""
-    if tensor.dtype == "BYTES":
-        return b"".join(_LENGTH.pack(len(item)) + item for item in tensor.array.ravel().tolist())
-    return tensor.array.astype(NUMPY_DTYPES[tensor.dtype], copy=False).tobytes()
+    if dtype == "BYTES":
+        return b"".join(_LENGTH.pack(len(item)) + item for item in array.ravel().tolist())
+    return array.astype(NUMPY_DTYPES[dtype], copy=False).tobytes()
 
 
-def to_json(tensor: Tensor) -> list[str] | NDArray[Any]:
+def to_json(dtype: str, array: NDArray[Any]) -> list[str] | NDArray[Any]:
     """What orjson writes as a flat list. BYTES that are not UTF-8 show the replacement character.
 
     JSON has neither NaN nor infinity: whoever sends an answer has looked for them.
     """
-    flat = tensor.array.ravel()
-    if tensor.dtype == "BYTES":
+    flat = array.ravel()
+    if dtype == "BYTES":
         return [item.decode(errors="replace") for item in flat.tolist()]
     return flat
 
@@ -111,7 +115,7 @@ def checked_finite(field: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def _floats(field: str, raw: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
     """Numbers as `target`. Raises InvalidInput for NaN and for what is too large for it."""
-    wide = raw.ravel().astype(np.float64, copy=False)
+    wide = raw.ravel() if raw.dtype == np.float64 else raw.ravel().astype(np.float64)
     if np.vdot(wide, wide) < _SQUARES[target]:  # then no element is NaN or as large as the square root
         return wide.astype(target)
     with np.errstate(over="ignore"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from .capacity import CapacityAction, CapacityObservation, CapacityState, interval_usd, step
+from .capacity_limits import bounded, refusal, within_hour
 from .capacity_prices import capacity_economics
 from .controlled import Controlled
 from .learn import learned, with_model_latency
@@ -23,8 +24,6 @@ from .snapshot import Cascade, GpuCapacity, Snapshot, Topology, capacity_of
 
 HALF_LIFE_S = 120.0
 MAX_CALLS = 500.0
-MAX_STEP = 4
-MAX_ACTIONS_PER_HOUR = 12
 SNAPSHOT_TTL_S = 300.0
 SLOTS_AHEAD = 4
 FAILING_CALLS = 10.0
@@ -106,16 +105,15 @@ def advance(
     if endpoint is not None and controlled.economic and minutes:
         capacity, action, by_size_usd = _scale(controlled, profile, state, report, endpoint, minute, minutes)
         if action is not None:
-            wanted = current + max(-MAX_STEP, min(MAX_STEP, action.target - current))
+            wanted = bounded(action.target, current)
     move = step_route(controlled.topology, state.route, ready, wanted, now)
     if move.moved:
         reasons.append(f"route to {move.route.topology}: {move.reason}")
-    recent = tuple(at for at in state.actions if now - at < 3600.0)
+    recent = within_hour(state.actions, now)
     if action is not None and endpoint is not None and move.target != current:
-        if not endpoint.steady:
-            reasons.append(f"{current} to {move.target} instances: waits for the endpoint's own update")
-        elif len(recent) >= MAX_ACTIONS_PER_HOUR:
-            reasons.append(f"rationed: {len(recent)} capacity actions in the last hour")
+        refused = refusal(move.target, current, endpoint.steady, recent, now)
+        if refused:
+            reasons.append(refused)
         else:
             target, recent = move.target, (*recent, now)
             saved_usd = _at(by_size_usd, current) - _at(by_size_usd, target)

@@ -64,14 +64,13 @@ class Quantiles:
 
     def share_within(self, ms: float) -> float:
         """Return the share of calls (0..1) that take at most `ms`."""
-        if ms < self.ms[0]:
-            return 0.0
         i = bisect_right(self.ms, ms)
-        if i == len(self.ms):
-            slope = (self.ms[-1] - self.ms[-2]) / (_U[-1] - _U[-2])
-            if slope == 0.0:
+        if i == 0:
+            return 0.0
+        if i == len(LEVELS):
+            i -= 1  # the tail goes on along the last segment
+            if self.ms[i] == self.ms[i - 1]:
                 return 1.0
-            return 1.0 - exp(-(_U[-1] + (ms - self.ms[-1]) / slope))
         low, high = self.ms[i - 1], self.ms[i]
         return 1.0 - exp(-(_U[i - 1] + (_U[i] - _U[i - 1]) * (ms - low) / (high - low)))
 

@@ -6,8 +6,6 @@ is answered. `drain` hands over what is to be reported. The clock is handed in, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
 from .forecast import forecast
@@ -28,16 +26,6 @@ KEPT_ROWS = 4
 LEAST_MS = 0.01
 
 
-class Outcome(NamedTuple):
-    """How one request went: `ms` from its arrival, `escalated` and `missed` in items."""
-
-    ms: float
-    cost_usd: float
-    degraded: bool = False
-    escalated: int = 0
-    missed: int = 0
-
-
 class Observer:
     """Sketches, breakers and counts of one sandbox.
 
@@ -52,6 +40,7 @@ class Observer:
         self.report = Report()
         self._recent: dict[str, Sketch] = {}
         self._fresh: list[tuple[str, float, bool]] = []
+        self._answered: list[tuple[int, float, bool, float, bool, int, int]] = []
         self._faded_at = 0.0
         self._enough = float(REFRESH_CALLS)
         self._latencies: Latencies | None = None
@@ -112,20 +101,21 @@ class Observer:
             self.report.counts["gpu_busy_ms"] += ms
         self._fresh.append((key_of(path, size_of(table, items), cold), ms, reported))
 
-    def finished(self, decision: Decision, outcome: Outcome, now: float) -> None:
-        """Note an answered request."""
+    def finished(
+        self,
+        decision: Decision,
+        ms: float,
+        cost_usd: float,
+        now: float,
+        *,
+        degraded: bool = False,
+        escalated: int = 0,
+        missed: int = 0,
+    ) -> None:
+        """Note a request that was answered `ms` after its arrival; `escalated` and `missed` are items."""
         self.tokens = self.tokens.earned()
-        counts, arrivals = self.report.counts, self.report.arrivals
-        second = int(now - outcome.ms / 1000.0)
-        arrivals[second] = arrivals.get(second, 0.0) + 1.0
-        counts["requests"] += 1
-        counts["escalated"] += outcome.escalated
-        counts["missed"] += outcome.missed
-        counts["degraded"] += outcome.degraded
-        counts["met"] += outcome.ms <= decision.deadline_ms
-        taken = decision.taken
-        counts["expected_met"] += 0.0 if taken is None else taken.p_meet
-        counts["cost_usd"] += outcome.cost_usd
+        second, met = int(now - ms / 1000.0), ms <= decision.deadline_ms
+        self._answered.append((second, decision.taken.p_meet, met, cost_usd, degraded, escalated, missed))
 
     def take_token(self) -> bool:
         """Take a token for one extra call, if there is one."""
@@ -141,12 +131,23 @@ class Observer:
         return report
 
     def _fold(self) -> None:
-        """Put the calls that came back since the last time into their sketches, many at a time."""
+        """Count what came back and was answered since the last time: many at once cost less than one each."""
         for key, ms, reported in self._fresh:
             add_ms(self._recent, key, ms)
             if reported:
                 add_ms(self.report.sketches, key, ms)
         self._fresh.clear()
+        counts, arrivals = self.report.counts, self.report.arrivals
+        for second, p_meet, met, cost_usd, degraded, escalated, missed in self._answered:
+            arrivals[second] = arrivals.get(second, 0.0) + 1.0
+            counts["requests"] += 1
+            counts["escalated"] += escalated
+            counts["missed"] += missed
+            counts["degraded"] += degraded
+            counts["met"] += met
+            counts["expected_met"] += p_meet
+            counts["cost_usd"] += cost_usd
+        self._answered.clear()
 
     def _refresh(self, prior: Latencies, now: float) -> None:
         self._fold()

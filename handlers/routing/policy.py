@@ -14,7 +14,7 @@ from .forecast import Forecast, forecast
 from .select import SELECTORS
 from .snapshot import Snapshot, Topology
 from .types import Decision, Local, OnMiss, Option, Path, Quality, Reason, Request
-from .weigh import SEVERITY, Need, Weighed, need_of, weigh
+from .weigh import SEVERITY, Need, need_of, weigh
 
 STANDBY_MARGIN_MS = 5.0
 HEDGE_TAIL = 0.05
@@ -31,8 +31,7 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
     lanes = 1 if snapshot.gpu is None else snapshot.gpu.ready
     row = forecast(latencies, request.items, request.attainment, local.cold, split, lanes)
     need = need_of(request, snapshot)
-    weighed = weigh(request, snapshot, local, row, need, now)
-    options = weighed.options
+    options, queue, marginal_usd = weigh(request, snapshot, local, row, need, now)
     for budget in local.budgets:
         if budget.spent_usd >= budget.limit_usd:
             return _refused(request, options, Reason.BUDGET_EXHAUSTED, budget.resets_in_s)
@@ -43,7 +42,9 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
             return _refused(request, options, Reason.NO_FEASIBLE_PATH_REFUSED, wait_s)
         if reason is not Reason.FORCED:
             reason = Reason.NO_FEASIBLE_PATH_BEST_EFFORT
-    return _carried_out(request, snapshot, local, row, need, weighed, chosen, reason, now)
+    return _carried_out(
+        request, snapshot, local, row, need, options, queue, marginal_usd, chosen, reason, now
+    )
 
 
 def gpu_within_ms(decision: Decision) -> float:
@@ -80,6 +81,7 @@ def _refused(request: Request, options: tuple[Option, ...], reason: Reason, retr
         path=best.path,
         reason=reason,
         options=options,
+        taken=best,
         predicted_ms=best.predicted_ms,
         cost_usd=0.0,
         deadline_ms=request.latency_slo_ms,
@@ -108,12 +110,13 @@ def _carried_out(
     local: Local,
     row: Forecast,
     need: Need,
-    weighed: Weighed,
+    options: tuple[Option, ...],
+    queue: float,
+    marginal_usd: float,
     chosen: Option,
     reason: Reason,
     now: float,
 ) -> Decision:
-    options, queue = weighed.options, weighed.queue_ms
     cost_usd = chosen.cost_usd
     on_gpu = chosen.path is Path.GPU
     remaining = request.latency_slo_ms - request.elapsed_ms
@@ -138,7 +141,7 @@ def _carried_out(
         after = row.gpu_p95_ms + queue
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
-            cost_usd += HEDGE_TAIL * weighed.marginal_usd
+            cost_usd += HEDGE_TAIL * marginal_usd
     heavy = need.heavy or request.path is Path.GPU
     escalates = chosen.escalates or (chosen.gpu_items > 0 and need.threshold is not None)
     chunk = row.shared.chunk if chosen.gpu_items and row.shared is not None else row.gpu_chunk
@@ -146,6 +149,7 @@ def _carried_out(
         chosen.path,
         reason,
         options,
+        chosen,
         chosen.predicted_ms,
         cost_usd,
         request.latency_slo_ms,

@@ -7,8 +7,8 @@ Prices and the objective may be in it (the planner's reference profiles carry th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -16,12 +16,25 @@ from handlers.errors import InvalidInput
 
 from .latency import Quantiles
 
+MB_PER_VCPU = 1769
+"""Lambda gives a function one vCPU at this memory size (AWS, "Configure Lambda function memory")."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSize:
+    """What the cpu variant takes in a function of `memory_mb`; see `CpuProfile`."""
+
+    memory_mb: int
+    service: Quantiles
+    init_ms: float
+
 
 @dataclass(frozen=True, slots=True)
 class CpuProfile:
-    """The cpu variant in the function it was sized for.
+    """The cpu variant in a function of `memory_mb`.
 
     `service` is the latency of one item, `batch_ms` of n items (always holds 1), `init_ms` a cold start.
+    `sizes`: the same for every memory size that was measured, by memory.
     """
 
     memory_mb: int
@@ -29,6 +42,29 @@ class CpuProfile:
     batch_ms: Mapping[int, float]
     init_ms: float
     accuracy: float
+    sizes: tuple[CpuSize, ...] = ()
+
+    def at(self, memory_mb: int) -> CpuProfile:
+        """Return what it takes in a function of `memory_mb`.
+
+        That is what the next smaller size measured took. Below all of them it is slower than the smallest in
+        proportion to its share of a CPU.
+        """
+        if memory_mb == self.memory_mb:
+            return self
+        sizes = self.sizes or (CpuSize(self.memory_mb, self.service, self.init_ms),)
+        smaller = [size for size in sizes if size.memory_mb <= memory_mb]
+        size = max(smaller, key=_memory) if smaller else min(sizes, key=_memory)
+        slower = max(1.0, min(size.memory_mb, MB_PER_VCPU) / memory_mb)
+        service = size.service.times(slower)
+        factor = service.at(0.5) / self.batch_ms[1]
+        return replace(
+            self,
+            memory_mb=memory_mb,
+            service=service,
+            batch_ms={items: ms * factor for items, ms in self.batch_ms.items()},
+            init_ms=size.init_ms * slower,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +93,10 @@ class Profile:
     network: Quantiles
     escalation_share: float
 
+    def at(self, memory_mb: int) -> Profile:
+        """Return the profile in a function of `memory_mb`."""
+        return replace(self, cpu=self.cpu.at(memory_mb))
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Profile:
         """Read the JSON object of a manifest's `profile` or of a reference profile.
@@ -83,7 +123,26 @@ def _cpu(raw: Mapping[str, Any]) -> CpuProfile:
         batch_ms=batch_ms,
         init_ms=_number(raw.get("init_ms", 0.0), "cpu.init_ms", 0.0),
         accuracy=_number(raw.get("accuracy", 1.0), "cpu.accuracy", 0.0, 1.0),
+        sizes=_sizes(raw.get("memory_table", ())),
     )
+
+
+def _sizes(raw: object) -> tuple[CpuSize, ...]:
+    name = "cpu.memory_table"
+    if not isinstance(raw, Sequence) or not all(isinstance(row, Mapping) for row in raw):
+        raise InvalidInput(name, raw, "a list of objects with memory_mb, p50, p95, p99 and init_ms")
+    return tuple(
+        CpuSize(
+            int(_number(row.get("memory_mb"), f"{name}.memory_mb", 128, 10240)),
+            _quantiles(row, name),
+            _number(row.get("init_ms"), f"{name}.init_ms", 0.0),
+        )
+        for row in raw
+    )
+
+
+def _memory(size: CpuSize) -> int:
+    return size.memory_mb
 
 
 def _gpu(raw: Mapping[str, Any]) -> GpuProfile:

@@ -65,10 +65,6 @@ class GpuCapacity:
     max_in_flight: int = 0
     failing: bool = False
 
-    def items_per_s(self) -> float:
-        """Return the highest throughput of one instance over its batch sizes."""
-        return max(1000.0 * size / ms if ms > 0.0 else inf for size, ms in self.batch_ms)
-
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:

@@ -17,6 +17,7 @@ and nothing else while paid capacity is idle; the time of one more instance when
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
@@ -59,15 +60,6 @@ class Need(NamedTuple):
     confidence: float
 
 
-class Weighed(NamedTuple):
-    """The options, the CPU alone first; the wait in ms predicted at the endpoint, and the marginal price of
-    one more call there in USD."""
-
-    options: tuple[Option, ...]
-    queue_ms: float
-    marginal_usd: float
-
-
 NOTHING = Need(None, False, 0.0, 0.0)
 
 
@@ -98,8 +90,12 @@ def _on_curve(cascade: Cascade | None, floor: float, snapshot: Snapshot) -> tupl
 
 def weigh(
     request: Request, snapshot: Snapshot, local: Local, row: Forecast, need: Need, now: float
-) -> Weighed:
-    """Return every option with its latency, cost and quality, and what speaks against it."""
+) -> tuple[tuple[Option, ...], float, float]:
+    """Return every option, the CPU alone first, with its latency, cost, quality and what speaks against it.
+
+    With them go the wait in ms predicted at the endpoint, and the marginal price in USD of one more call
+    there.
+    """
     economics, gpu = snapshot.economics, snapshot.gpu
     split = snapshot.topology is Topology.SPLIT
     remaining = request.latency_slo_ms - request.elapsed_ms
@@ -137,7 +133,7 @@ def weigh(
         alone_reason,
     )
     if gpu is None or row.gpu is None:
-        return Weighed((alone,), 0.0, 0.0)
+        return (alone,), 0.0, 0.0
 
     in_flight = gpu.in_flight if local.gpu_in_flight is None else local.gpu_in_flight
     unavailable = _unavailable(request, gpu, local, in_flight, snapshot.explore_share, now)
@@ -149,7 +145,7 @@ def weigh(
             queue = max(0.0, queue - queue_ms(gpu, latencies.gpu_in_flight_seen, request.items))
     marginal = request.payload_bytes * 1e-9 * economics.data_gb
     if gpu.ready == 0 or saturated(gpu, in_flight):
-        marginal += economics.gpu_second_usd() * request.items / gpu.items_per_s()
+        marginal += economics.gpu_second_usd() * request.items / items_per_s(gpu.batch_ms)
     waiting_ms = row.gpu_mean_ms + queue
     gpu_call = waiting_ms * (front_ms if split else model_ms) + marginal
     late = 0.0
@@ -199,7 +195,7 @@ def weigh(
         )
         shared = (option,)
     if need.threshold is None or row.cascade is None:
-        return Weighed((alone, on_gpu, *shared), queue, marginal)
+        return (alone, on_gpu, *shared), queue, marginal
     if request.items == 1:
         cascade_cost = cpu_cost + need.share * gpu_call
     else:
@@ -212,13 +208,19 @@ def weigh(
         Path.CPU,
         True,
         cascade_ms,
-        row.cascade.share_within(remaining - queue),
+        0.0 if gpu.ready == 0 else row.cascade.share_within(remaining - queue),
         cascade_cost,
         need.confidence,
         reason is Reason.FEASIBLE,
         reason,
     )
-    return Weighed((alone, cascade, on_gpu, *shared), queue, marginal)
+    return (alone, cascade, on_gpu, *shared), queue, marginal
+
+
+@lru_cache
+def items_per_s(batch_ms: tuple[tuple[int, float], ...]) -> float:
+    """Return the highest throughput of one instance over its batch sizes (items, ms)."""
+    return max(1000.0 * size / ms if ms > 0.0 else inf for size, ms in batch_ms)
 
 
 def _objection(

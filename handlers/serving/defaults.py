@@ -21,8 +21,9 @@ def default_snapshot(served: Served, settings: Settings, economics: Economics) -
     remembers, is cheaper than never asking it.
     """
     has_gpu = bool(settings.endpoint)
+    profile = served.profile.at(economics.model_memory_mb)
     return Snapshot.from_profile(
-        served.profile if has_gpu else replace(served.profile, gpu=None),
+        profile if has_gpu else replace(profile, gpu=None),
         economics,
         model=settings.model,
         release=served.manifest.release,

@@ -26,10 +26,9 @@ def cost_usd(
     """What it cost: this function's time as measured, fees, and the rest as the decision priced it."""
     own = economics.lambda_usd(actual_ms, memory_mb)
     fees = economics.lambda_request + economics.front_door_request
-    chosen = decision.taken if answer.path is decision.path else None
-    chosen = chosen or next((o for o in decision.options if o.path is answer.path), None)
-    if chosen is None:
-        return own + fees
+    chosen = decision.taken
+    if answer.path is not decision.path:
+        chosen = next((o for o in decision.options if o.path is answer.path), chosen)
     predicted_own = economics.lambda_usd(chosen.predicted_ms, memory_mb) + fees
     return own + fees + max(0.0, chosen.cost_usd - predicted_own)
 
@@ -62,10 +61,10 @@ def parameters(handled: Handled) -> dict[str, Any]:
     """The answer's `parameters`, for the caller and the log; times in ms from the arrival in the handler."""
     answer, decision = handled.answer, handled.decision
     said: dict[str, Any] = {
-        "path": answer.path,
-        "reason": decision.reason,
+        "path": str(answer.path),
+        "reason": str(decision.reason),
         "confidence": round(handled.confidence, 6),
-        "predicted_ms": _finite(decision.predicted_ms),
+        "predicted_ms": round(decision.predicted_ms, 4) if isfinite(decision.predicted_ms) else None,
         "actual_ms": round(handled.actual_ms, 3),
         "deadline_ms": decision.deadline_ms,
         "objective_met": handled.actual_ms <= decision.deadline_ms,

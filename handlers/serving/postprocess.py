@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import exp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from handlers.protocol.tensors import Tensor
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from handlers.protocol.tensors import Output, Tensor
     from handlers.serving.manifest import Manifest
+
+
+FEW = 32
+"""Up to so many logits of one item take Python's floats 8 µs between two requests, numpy's seven calls 18."""
 
 
 class Scored(NamedTuple):
@@ -29,6 +33,8 @@ def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     """Temperature-scaled softmax for a classification; a regression's values as they are."""
     if task == "regression":
         return _regression(raw)
+    if raw.size <= FEW and len(raw) == 1:
+        return _one_row(raw, temperature)
     scaled = raw - np.maximum.reduce(raw, axis=1, keepdims=True)
     if temperature != 1.0:
         scaled /= temperature
@@ -37,6 +43,15 @@ def score(raw: NDArray[np.float32], task: str, temperature: float) -> Scored:
     scaled /= total
     # The largest exponential is exp(0) = 1, so the largest probability is one over the sum.
     return Scored(scaled, np.reciprocal(total[:, 0]))
+
+
+def _one_row(raw: NDArray[np.float32], temperature: float) -> Scored:
+    (logits,) = raw.tolist()
+    highest = max(logits)
+    weights = [exp((logit - highest) / temperature) for logit in logits]
+    total = sum(weights)
+    values = np.array([[weight / total for weight in weights]], dtype=np.float32)
+    return Scored(values, np.array([1.0 / total], dtype=np.float32))
 
 
 def _regression(values: NDArray[np.float32]) -> Scored:
@@ -51,17 +66,17 @@ def merged(cpu: Scored, gpu: Scored, rows: NDArray[np.intp]) -> Scored:
     return Scored(values, confidence)
 
 
-def wire_outputs(scored: Scored, manifest: Manifest) -> list[Tensor]:
-    """Every output tensor that the manifest promises."""
+def wire_outputs(scored: Scored, manifest: Manifest) -> dict[str, Output]:
+    """Every output tensor that the manifest promises, by name."""
+    values, confidence = scored
     if manifest.task == "regression":
-        return [Tensor(manifest.outputs[0].name, "FP32", scored.values)]
-    labels = _encoded(manifest.labels)
-    arrays: dict[str, NDArray[Any]] = {
-        "probabilities": scored.values,
-        "label": labels[scored.values.argmax(axis=1)],
-        "confidence": scored.confidence,
+        return {manifest.outputs[0].name: ("FP32", values)}
+    label = _encoded(manifest.labels)[values.argmax(axis=1)]
+    return {
+        "probabilities": ("FP32", values),
+        "label": ("BYTES", label),
+        "confidence": ("FP32", confidence),
     }
-    return [Tensor(spec.name, spec.dtype, arrays[spec.name]) for spec in manifest.outputs]
 
 
 @lru_cache(maxsize=2)

@@ -8,7 +8,6 @@ does, the CPU answer goes out `STANDBY_MARGIN_MS` before the deadline.
 from __future__ import annotations
 
 from concurrent.futures import wait
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,9 +60,9 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
 def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
     """A batch's first items on the GPU, the rest on the CPU at the same time."""
     at = decision.gpu_items
-    own = replace(decision, path=Path.CPU, gpu_items=0)
+    own = decision._replace(path=Path.CPU, gpu_items=0)
     rest = paths.pool.submit(run, job.part(at, job.items), own, paths)
-    first = run(job.part(0, at), replace(decision, gpu_items=0), paths)
+    first = run(job.part(0, at), decision._replace(gpu_items=0), paths)
     return first.followed_by(rest.result())
 
 

@@ -13,9 +13,9 @@ from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_respon
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
 from handlers.routing.codec import usable
 from handlers.routing.knobs import Knobs
-from handlers.routing.observe import Observer, Outcome
+from handlers.routing.observe import Observer
 from handlers.routing.policy import decide
-from handlers.routing.types import Decision, Economics, Reason, Request, Snapshot
+from handlers.routing.types import Decision, Economics, Priority, Reason, Request, Snapshot
 from handlers.serving import explain, race
 from handlers.serving.calls import Paths
 from handlers.serving.defaults import default_snapshot
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MAX_PREDICTED_MS = 28_000.0
 """API Gateway gives up after 30 s; a batch that takes longer is refused before it is begun."""
+
+
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 
 
 class Handled(NamedTuple):
@@ -140,14 +143,15 @@ class Service:
 
     def infer(self, http: HttpRequest) -> HttpResponse:
         """`POST /v2/models/{model}/infer`."""
-        clock = self._ports.clock
-        arrived, now = clock(), self._ports.wall()
+        ports, observer = self._ports, self._observer
+        clock = ports.clock
+        arrived, now = clock(), ports.wall()
         opened = self._opened()
         served = opened.served
         parsed = parse(http, opened)
         arrays = served.preprocess([tensor.array for tensor in parsed.inputs])
         request = self._request(parsed.parameters, http, parsed.items, len(http.body), arrived)
-        snapshot = usable(self._ports.shared.published, opened.default, now)
+        snapshot = usable(ports.shared.published, opened.default, now)
         local = self._local(snapshot, http.caller, now)
         began = clock()
         decision = decide(request, snapshot, local, now)
@@ -155,12 +159,9 @@ class Service:
         if not decision.admitted:
             raise refusal(decision)
         if MAX_PREDICTED_MS < decision.predicted_ms < inf:
-            allowed = (
-                f"a batch that {decision.path} answers in {MAX_PREDICTED_MS / 1000.0:g} s; this one takes"
-            )
-            raise PayloadTooLarge("items", parsed.items, f"{allowed} {decision.predicted_ms / 1000.0:.0f} s")
-        self._observer.started(decision.path, now)
-        job = Job(parsed.inputs, arrays, parsed.items, arrived, request.priority.name.lower())
+            raise _too_large(decision, parsed.items)
+        observer.started(decision.path, now)
+        job = Job(parsed.inputs, arrays, parsed.items, arrived, PRIORITIES[request.priority])
         answer = race.run(job, decision, opened.paths)
         actual_ms = (clock() - arrived) * 1000.0
         cost_usd = explain.cost_usd(answer, decision, actual_ms, self._economics, self.settings.memory_mb)
@@ -180,7 +181,7 @@ class Service:
         response = explain.infer_response(parsed, served.manifest, handled, said)
         self._learn(handled, said, snapshot)
         if decision.shadow and opened.paths.gpu is not None:
-            self._ports.shared.shadow(served, job, answer)
+            ports.shared.shadow(served, job, answer)
         return response
 
     def _learn(self, handled: Handled, said: Mapping[str, Any], snapshot: Snapshot) -> None:
@@ -188,17 +189,19 @@ class Service:
         answer, observer, now = handled.answer, self._observer, self._ports.wall()
         for call in answer.calls:
             observer.called(call.path, call.items, call.ms, now, snapshot, ok=call.ok)
-        observer.report.counts["cold"] += handled.cold and not observer.front
+        if handled.cold and not observer.front:
+            observer.report.counts["cold"] += 1
         self._answered += 1
         if handled.caller != FRONT:  # or else the front counts and pays
-            outcome = Outcome(
+            observer.finished(
+                handled.decision,
                 handled.actual_ms,
                 handled.cost_usd,
-                answer.degraded is not None,
-                answer.escalated_items,
-                answer.missed_items,
+                now,
+                degraded=answer.degraded is not None,
+                escalated=answer.escalated_items,
+                missed=answer.missed_items,
             )
-            observer.finished(handled.decision, outcome, now)
             self._usual_usd = max(handled.cost_usd, 0.9 * self._usual_usd)
             self._ports.ledger.charge(handled.caller, handled.cost_usd)
             self._ports.observe(handled, said)
@@ -246,6 +249,11 @@ def parse(http: HttpRequest, opened: Open) -> InferRequest:
     """Decode a request against a release. Raises InvalidInput."""
     length = http.headers.get(HEADER_LENGTH)
     return parse_request(http.body, length, opened.served.manifest.inputs, opened.output_names)
+
+
+def _too_large(decision: Decision, items: int) -> PayloadTooLarge:
+    allowed = f"a batch that {decision.path} answers in {MAX_PREDICTED_MS / 1000.0:g} s; this one takes"
+    return PayloadTooLarge("items", items, f"{allowed} {decision.predicted_ms / 1000.0:.0f} s")
 
 
 def refusal(decision: Decision) -> Overloaded | BudgetExhausted:

@@ -13,6 +13,7 @@ from infra.config import Model
 from infra.names import Names
 
 WIDTH = 8
+HOURS_A_MONTH = 730
 
 
 class Dashboards(Construct):
@@ -26,6 +27,7 @@ class Dashboards(Construct):
         names: Names,
         models: Mapping[str, Model],
         monthly_limit_usd: float,
+        gpu_hours_usd: Mapping[str, float],
         api_kind: str,
         api: str,
     ) -> None:
@@ -33,7 +35,13 @@ class Dashboards(Construct):
         business = self._dashboard("Business", f"{names.prefix}-business")
         operations = self._dashboard("Operations", f"{names.prefix}-operations")
         business.add_widgets(
-            cloudwatch.TextWidget(markdown=f"Limit: {monthly_limit_usd:g} USD a month.", width=24, height=1)
+            _graph(
+                f"spend of the stage, USD an hour, against {monthly_limit_usd:g} USD a month",
+                [metrics.spend(gpu_hours_usd, cdk.Duration.hours(1))],
+                line=monthly_limit_usd / HOURS_A_MONTH,
+                name="the limit's pace",
+                width=3 * WIDTH,
+            )
         )
         for name, model in models.items():
             business.add_widgets(*_business(name, model))
@@ -51,10 +59,12 @@ def _graph(
     left: list[cloudwatch.IMetric],
     right: list[cloudwatch.IMetric] | None = None,
     line: float | None = None,
+    name: str = "objective",
+    width: int = WIDTH,
 ) -> cloudwatch.GraphWidget:
-    lines = [] if line is None else [cloudwatch.HorizontalAnnotation(value=line, label="objective")]
+    lines = [] if line is None else [cloudwatch.HorizontalAnnotation(value=line, label=name)]
     return cloudwatch.GraphWidget(
-        title=title, left=left, right=right or [], left_annotations=lines, width=WIDTH, height=6
+        title=title, left=left, right=right or [], left_annotations=lines, width=width, height=6
     )
 
 

@@ -28,7 +28,7 @@ LOG_DELIVERY = [
 
 
 class TrainingMachine(Construct):
-    """A Standard state machine; `turnout train MODEL --stage` or the schedule starts it."""
+    """A Standard state machine; `turnout train MODEL --on pipeline` or the schedule starts it."""
 
     def __init__(
         self,

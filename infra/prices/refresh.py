@@ -24,24 +24,33 @@ Fetch = Callable[[str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which product of `offer` a row of the table is: all `attributes` equal, `usage` in the usage type."""
+    """Which product of `offer` a row of the table is: the one with this `usage` type and all `attributes`.
+
+    A usage type has its region's short name in front (`EUC1-`), in us-east-1 of some offers only. The free
+    tier's (`Global-`) costs nothing, so it gives no price.
+    """
 
     key: str
     offer: str
+    usage: str
     attributes: Mapping[str, str]
-    usage: str = ""
+
+    def takes(self, attributes: Mapping[str, str]) -> bool:
+        """Whether the product with these attributes is the one."""
+        usage = attributes.get("usagetype", "")
+        return (usage == self.usage or usage.endswith(f"-{self.usage}")) and all(
+            attributes.get(key) == value for key, value in self.attributes.items()
+        )
 
 
 RULES = (
-    Rule("lambda.x86_64.gb_s", "AWSLambda", {"group": "AWS-Lambda-Duration"}),
-    Rule("lambda.arm64.gb_s", "AWSLambda", {"group": "AWS-Lambda-Duration-ARM"}),
-    Rule("lambda.request", "AWSLambda", {"group": "AWS-Lambda-Requests"}),
-    Rule("apigateway.http.request", "AmazonApiGateway", {"operation": "ApiGatewayHttpApi"}, "HttpRequest"),
-    Rule(
-        "apigateway.rest.request", "AmazonApiGateway", {"operation": "ApiGatewayRequest"}, "ApiGatewayRequest"
-    ),
-    Rule("dynamodb.write", "AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits"),
-    Rule("dynamodb.read", "AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits"),
+    Rule("lambda.x86_64.gb_s", "AWSLambda", "Lambda-GB-Second", {"group": "AWS-Lambda-Duration"}),
+    Rule("lambda.arm64.gb_s", "AWSLambda", "Lambda-GB-Second-ARM", {"group": "AWS-Lambda-Duration-ARM"}),
+    Rule("lambda.request", "AWSLambda", "Request", {"group": "AWS-Lambda-Requests"}),
+    Rule("apigateway.http.request", "AmazonApiGateway", "ApiGatewayHttpRequest", {}),
+    Rule("apigateway.rest.request", "AmazonApiGateway", "ApiGatewayRequest", {}),
+    Rule("dynamodb.write", "AmazonDynamoDB", "WriteRequestUnits", {"group": "DDB-WriteUnits"}),
+    Rule("dynamodb.read", "AmazonDynamoDB", "ReadRequestUnits", {"group": "DDB-ReadUnits"}),
 )
 
 
@@ -134,18 +143,18 @@ def _date(document: Mapping[str, Any]) -> str:
 
 def _matches(document: Mapping[str, Any], rule: Rule) -> Iterator[float]:
     for sku, product in document["products"].items():
-        attributes = product["attributes"]
-        wanted = all(attributes.get(key) == value for key, value in rule.attributes.items())
-        if wanted and rule.usage in attributes.get("usagetype", ""):
+        if rule.takes(product["attributes"]):
             yield from _first_tier(document, sku)
 
 
 def _hosting(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The hours of real-time hosting; training, notebooks and asynchronous inference have the same names."""
     for sku, product in document["products"].items():
         attributes = product["attributes"]
-        if attributes.get("component") == "Hosting" and "instanceName" in attributes:
+        name = attributes.get("instanceName", "")
+        if attributes.get("component") == "Hosting" and attributes["usagetype"].endswith(f"Host:{name}"):
             for usd in _first_tier(document, sku):
-                yield attributes["instanceName"], usd
+                yield name, usd
 
 
 def _first_tier(document: Mapping[str, Any], sku: str) -> Iterator[float]:

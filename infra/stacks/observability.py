@@ -10,13 +10,12 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from infra import metrics
-from infra.constructs.dashboards import Dashboards
+from infra.constructs.dashboards import HOURS_A_MONTH, Dashboards
 from infra.constructs.slo_alarms import SloAlarms
 from infra.constructs.spend_limit import SpendLimit
 from infra.deployment import Deployment
 
 SPEND_HOURS, SPEND_PACE = 6, 2.0
-HOURS_A_MONTH = 730
 
 
 class ObservabilityStack(cdk.Stack):
@@ -33,6 +32,7 @@ class ObservabilityStack(cdk.Stack):
             names=names,
             models=deployment.models,
             monthly_limit_usd=settings.monthly_limit_usd,
+            gpu_hours_usd=deployment.gpu_hours_usd,
             api_kind=settings.api,
             api=(
                 names.prefix
@@ -86,11 +86,7 @@ class ObservabilityStack(cdk.Stack):
     def _spend_alarm(self, deployment: Deployment, topic: sns.ITopic) -> None:
         """Within hours, where AWS Budgets learns of the bill within a day."""
         limit = deployment.settings.monthly_limit_usd
-        hourly = {
-            name: deployment.prices.instance(model.gpu.instance_type).usd_per_hour if model.gpu else 0.0
-            for name, model in deployment.models.items()
-        }
-        alarm = metrics.spend(hourly, cdk.Duration.hours(SPEND_HOURS)).create_alarm(
+        alarm = metrics.spend(deployment.gpu_hours_usd, cdk.Duration.hours(SPEND_HOURS)).create_alarm(
             self,
             "Spend",
             alarm_name=f"{deployment.names.prefix}-spend",

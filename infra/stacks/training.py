@@ -78,7 +78,7 @@ class TrainingStack(cdk.Stack):
         first = next(iter(deployment.models))
         cdk.CfnOutput(self, "TrainerRole", value=trainer.role_arn)
         cdk.CfnOutput(self, "Bucket", value=names.bucket(self.account))
-        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --on sagemaker --stage {deployment.stage}")
+        cdk.CfnOutput(self, "Next", value=f"turnout train {first} --on pipeline --stage {deployment.stage}")
 
     def _names(self, model: str, trainer: iam.Role) -> TrainingNames:
         deployment, names = self._deployment, self._deployment.names

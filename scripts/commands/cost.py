@@ -70,22 +70,26 @@ def _templates(deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def _serving(deployment: Deployment, name: str, model: Model) -> Serving:
+    from handlers.routing.profile import Profile
     from infra.cost import Serving
     from infra.environment import current_profile, memory_mb
+    from model_build.memory import handler_ms
 
-    profile = current_profile(name)
-    memory = memory_mb(name, model)
-    cpu, gpu = (profile or {}).get("cpu"), (profile or {}).get("gpu")
+    memory, measured = memory_mb(name, model), current_profile(name)
+    waiting = memory if model.topology == "colocated" else model.front_memory_mb
+    profile = Profile.parse(measured).at(memory) if measured else None
+    gpu = profile.gpu if profile else None
     return Serving(
         model=name,
         architecture=deployment.target.architecture,
         api=deployment.settings.api,
         memory_mb=memory,
-        waiting_mb=memory if model.topology == "colocated" else model.front_memory_mb,
-        cpu_ms=cpu["service_ms"]["p50"] if cpu else ASSUMED_CPU_MS,
-        gpu_ms=(gpu["batch_ms"]["1"] + profile["network_ms"]["p50"]) if profile and gpu else ASSUMED_GPU_MS,
+        waiting_mb=waiting,
+        cpu_ms=handler_ms(memory, False) + (profile.cpu.service.at(0.5) if profile else ASSUMED_CPU_MS),
+        gpu_ms=handler_ms(waiting, False)
+        + (gpu.batch_ms[1] + profile.network.at(0.5) if profile and gpu else ASSUMED_GPU_MS),
         instance_type=model.gpu.instance_type if model.gpu else None,
-        startup_s=gpu["startup_s"] if gpu else 240.0,
+        startup_s=gpu.startup_s if gpu else 240.0,
         assumed=profile is None,
     )
 
@@ -98,7 +102,7 @@ def _page(document: dict[str, Any]) -> list[str]:
     for model in document["models"]:
         serving = model["serving"]
         note = "assumed: no release here" if serving["assumed"] else "as the release measured"
-        times = f"cpu {serving['cpu_ms']:g} ms in {serving['memory_mb']} MB, gpu {serving['gpu_ms']:g} ms"
+        times = f"cpu {serving['cpu_ms']:.3g} ms in {serving['memory_mb']} MB, gpu {serving['gpu_ms']:.3g} ms"
         lines += ["", f"{serving['model']}: {times} ({note})"]
         for path, rows in model["per_request"].items():
             total = model["usd_per_request"][path]

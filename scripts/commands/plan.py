@@ -15,7 +15,7 @@ from handlers.errors import InvalidInput
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from scripts.simulate.scenario import Scenario
+    from scripts.simulate.scenario import Scenario, SnapStart
     from scripts.simulate.trace import Trace
 
 app = typer.Typer()
@@ -47,7 +47,7 @@ def plan(
     time_unit: Annotated[Text, typer.Option(help="s, ms, us or ns, for times that are numbers.")] = None,
     function: Annotated[Text, typer.Option(help="One function of a trace with many.")] = None,
     skip_malformed: Annotated[bool, typer.Option(help="Leave bad rows out and count them.")] = False,
-    snapstart: Annotated[bool, typer.Option(help="Restore sandboxes instead of starting them.")] = False,
+    snapstart: Annotated[str, typer.Option(help="on, off, auto (as the stage, or if needed).")] = "auto",
     keep_alive: Annotated[str, typer.Option(help="How long an idle sandbox lives.")] = "10m",
     concurrency: Annotated[int, typer.Option(help="Most sandboxes at once.", min=1)] = 1000,
     sweep: Annotated[bool, typer.Option(help="Vary price and traffic too.")] = False,
@@ -71,7 +71,6 @@ def plan(
     from scripts.simulate.regret import regret_report
     from scripts.simulate.report import write_report
     from scripts.simulate.rows import Options
-    from scripts.simulate.scenario import SnapStart
     from scripts.simulate.shown import show
     from scripts.simulate.sweeps import sweep as sweep_all
 
@@ -91,7 +90,7 @@ def plan(
             scenario.cloud,
             keep_alive_s=seconds("--keep-alive", keep_alive) or 0.0,
             concurrency=concurrency,
-            snap_start=SnapStart() if snapstart else None,
+            snap_start=_snap_start(snapstart, scenario.cloud.snap_start),
         ),
     )
     options = Options(time_column, time_unit, function, skip_malformed, seed)
@@ -106,10 +105,12 @@ def plan(
         raise InvalidInput("--report", str(report), "a file in a folder that exists")
     errors = Terminal(stderr=True)
     with _progress(errors) as advance:
-        made = make_plan(scenario, traffic, names, seed, advance)
+        made = make_plan(scenario, traffic, names, seed, advance, choose_snap_start=snapstart == "auto")
         wide = (sweep or report is not None) and "turnout" in names
         points = (
-            sweep_all(scenario, traffic, seed, lambda kind: advance(f"sweep: {kind}", 0, 1)) if wide else []
+            sweep_all(made.scenario, traffic, seed, lambda kind: advance(f"sweep: {kind}", 0, 1))
+            if wide
+            else []
         )
     advice = advise(made)
     if report is not None:
@@ -128,6 +129,15 @@ def plan(
         print(json.dumps(body, indent=2))
         return
     show(Terminal(width=None if Terminal().is_terminal else 180), made, advice, points if sweep else [])
+
+
+def _snap_start(asked: str, stated: SnapStart | None) -> SnapStart | None:
+    from scripts.simulate.scenario import SnapStart
+
+    choices = {"auto": stated, "on": SnapStart(), "off": None}
+    if asked not in choices:
+        raise InvalidInput("--snapstart", asked, ", ".join(choices))
+    return choices[asked]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`turnout train MODEL --on sagemaker`: the same training on a GPU in the cloud, the release made here."""
+"""`turnout train MODEL`: the same training on a GPU in the cloud, by one job or the stage's state machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def train(
     model: Annotated[
         str, typer.Argument(help="a model of turnout.toml, a recipe's name, or the path of its .py file")
     ],
-    on: Annotated[str, typer.Option("--on", help="where: sagemaker")] = "sagemaker",
+    on: Annotated[
+        str,
+        typer.Option("--on", help="sagemaker: one job, released here; pipeline: all of it in the cloud"),
+    ] = "sagemaker",
     stage: Annotated[str, typer.Option("--stage", help="whose training stack names role and bucket")] = "dev",
     role: Annotated[str, typer.Option("--role", help="ARN of the role that the job takes")] = "",
     bucket: Annotated[str, typer.Option("--bucket", help="where code, checkpoints and weights go")] = "",
@@ -31,7 +34,10 @@ def train(
     data: Annotated[str, typer.Option("--data", help="folder or s3:// URI of the training channel")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the job and stop")] = False,
 ) -> None:
-    """Train MODEL on SageMaker, follow its logs, then compress and release it here."""
+    """Train MODEL on SageMaker, follow its logs, then compress and release it here; or start the pipeline."""
+    if on == "pipeline":
+        start_pipeline(model, stage)
+        return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import tempfile
     from datetime import UTC, datetime
@@ -50,7 +56,7 @@ def train(
     from scripts.stage_session import stage_session
 
     if on != "sagemaker":
-        raise InvalidConfig("--on", on, "sagemaker; to train here, `turnout build`")
+        raise InvalidConfig("--on", on, "sagemaker or pipeline; to train here, `turnout build`")
     name = recipe_of(model)
     recipe = find(name)
     if role and bucket:
@@ -86,6 +92,33 @@ def train(
     with Bars(Console(stderr=True), [item.step.name for item in ready.planned]) as bars:
         built = build.build(ready, bars)
     typer.echo(json.dumps(build.summary(built) | {"job": trained.job}))
+
+
+def start_pipeline(model: str, stage: str) -> None:
+    """Start the stage's state machine: train, compress, gate, register, deploy, verify, or roll back.
+
+    Raises InvalidConfig when the stage does not deploy the model, or its training stack is not there.
+    """
+    from botocore.exceptions import ClientError
+
+    from handlers.errors import InvalidConfig
+    from infra.config import load
+    from infra.names import Names
+    from scripts.stage_session import stage_session
+
+    names, models = Names(stage), load().models_of(stage)
+    if model not in models:
+        raise InvalidConfig("model", model, f"one of {', '.join(models)}, which stage {stage} deploys")
+    session, account = stage_session(stage)
+    machine = f"arn:aws:states:{session.region_name}:{account}:stateMachine:{names.training(model)}"
+    try:
+        started = session.client("stepfunctions").start_execution(stateMachineArn=machine, input="{}")
+    except ClientError as error:
+        allowed = f"a stage whose stack {names.stack('training')} is deployed ({error})"
+        raise InvalidConfig("--stage", stage, allowed) from error
+    arn = started["executionArn"]
+    print(f"follow it: aws stepfunctions describe-execution --execution-arn {arn}", file=sys.stderr)
+    typer.echo(json.dumps({"model": model, "stage": stage, "execution": arn}))
 
 
 def training_outputs(session: boto3.Session, stage: str) -> dict[str, str]:

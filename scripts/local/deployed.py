@@ -1,4 +1,4 @@
-"""What has been deployed, read back from AWS's API: functions, aliases, HTTP APIs, endpoints, schedules.
+"""What has been deployed, read back from AWS's API: functions, aliases, APIs, endpoints, schedules.
 
 Everything that the laptop cloud hosts, it hosts because it is found here. `read` is the one function that
 asks; the hosts get frozen values.
@@ -114,7 +114,7 @@ def read(session: boto3.Session) -> Deployed:
     return Deployed(
         functions,
         aliases,
-        read_apis(session.client("apigatewayv2")),
+        [*read_apis(session.client("apigatewayv2")), *read_rest_apis(session.client("apigateway"))],
         read_variants(session.client("sagemaker")),
         [*read_rules(session.client("events")), *read_schedules(session.client("scheduler"))],
     )
@@ -172,6 +172,26 @@ def read_apis(client: Any) -> list[Api]:
         apis += [
             Api(api["ApiId"], api["Name"], stage["StageName"], stage.get("StageVariables", {}), routes)
             for stage in client.get_stages(ApiId=api["ApiId"])["Items"]
+        ]
+    return apis
+
+
+def read_rest_apis(client: Any) -> list[Api]:
+    apis: list[Api] = []
+    for api in client.get_rest_apis()["items"]:
+        resources = client.get_resources(restApiId=api["id"], embed=["methods"], limit=500)["items"]
+        routes = [
+            Route(
+                f"{verb} {resource['path']}",
+                method["methodIntegration"]["uri"],
+                method["authorizationType"],
+            )
+            for resource in resources
+            for verb, method in resource.get("resourceMethods", {}).items()
+        ]
+        apis += [
+            Api(api["id"], api["name"], stage["stageName"], stage.get("variables", {}), routes, "rest")
+            for stage in client.get_stages(restApiId=api["id"])["item"]
         ]
     return apis
 

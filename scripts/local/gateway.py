@@ -1,10 +1,11 @@
-"""The HTTP API on the laptop: API Gateway's routing, events, limits and error bodies before the functions."""
+"""The API on the laptop: API Gateway's routing, events, limits and error bodies before the functions."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scripts.local import payload
 from scripts.local.authorisation import Refused, authorizer
 from scripts.local.function_host import FunctionHost, Throttled, UnknownFunction
 from scripts.local.payload import HttpRequest, HttpResponse
+from scripts.local.payload_rest import REST
 from scripts.local.release_upload import current
 
 PAGE = Path(__file__).parent / "page.html"
@@ -22,7 +24,10 @@ MODELS = "/v2/models/"
 
 
 class Gateway:
-    """Serves the first deployed HTTP API, and the page to try it in at `/`."""
+    """Serves the first deployed API, and the page to try it in at `/`.
+
+    A REST API answers under its stage's name, as on AWS, and without it, as behind a domain of its own.
+    """
 
     def __init__(self, functions: FunctionHost, releases: Path) -> None:
         self._functions, self._releases = functions, releases
@@ -77,13 +82,17 @@ class Gateway:
         return reply
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """Match, invoke within 30 s, translate."""
-        apis = self._functions.deployed.apis
-        matched = payload.match(apis[0].routes, request.method, request.path) if apis else None
+        """Match, invoke within the API's time, translate."""
+        api = next(iter(self._functions.deployed.apis), None)
+        if api is None:
+            return payload.HTTP.no_route
+        flavour = REST if api.kind == "rest" else payload.HTTP
+        if api.kind == "rest" and request.path.startswith(f"/{api.stage}/"):
+            request = replace(request, path=request.path.removeprefix(f"/{api.stage}"))
+        matched = payload.match(api.routes, request.method, request.path)
         if matched is None:
-            return payload.message(404, "Not Found")
+            return flavour.no_route
         route, parameters = matched
-        api = apis[0]
         name, qualifier = payload.function_of(route.integration_uri, api.stage_variables)
         shown = next((value for key, value in request.headers if key.lower() == "authorization"), "")
         try:
@@ -91,7 +100,7 @@ class Gateway:
         except Refused as refused:
             return refused.response
         now, request_id = datetime.now(UTC), str(uuid.uuid4())
-        event = json.dumps(payload.event(request, api, route, parameters, request_id, now, who)).encode()
+        event = json.dumps(flavour.event(request, api, route, parameters, request_id, now, who)).encode()
         if len(event) > payload.MAX_INVOKE_BYTES:
             text = (
                 f"body: {len(event)} bytes as a function's event is not allowed; "
@@ -99,15 +108,15 @@ class Gateway:
             )
             return payload.message(413, "Request Too Long", error=text)
         try:
-            async with asyncio.timeout(payload.INTEGRATION_TIMEOUT_S):
+            async with asyncio.timeout(flavour.timeout_s):
                 _, outcome = await self._functions.invoke(name, qualifier, event)
-        except (TimeoutError, Throttled):
-            return payload.message(503, "Service Unavailable")
+        except TimeoutError:
+            return flavour.late
+        except Throttled:
+            return flavour.throttled
         except UnknownFunction:
-            return payload.message(500, "Internal Server Error")
-        if outcome.error:
-            return payload.message(500, "Internal Server Error")
-        return payload.response(outcome.payload)
+            return flavour.failed
+        return flavour.failed if outcome.error else flavour.response(outcome.payload)
 
 
 def too_long(size_bytes: int) -> web.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl, unquote
 ACCOUNT_ID = "123456789012"
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 MAX_INVOKE_BYTES = 6 * 1024 * 1024
-INTEGRATION_TIMEOUT_S = 30.0
 TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript")
 
 
@@ -57,13 +56,29 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A deployed HTTP API and its one stage."""
+    """A deployed API and its one stage; `kind` is http or rest."""
 
     api_id: str
     name: str
     stage: str
     stage_variables: Mapping[str, str]
     routes: Sequence[Route]
+    kind: str = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """What differs between the two kinds of API: their formats, their patience, their own error answers."""
+
+    event: Callable[
+        [HttpRequest, Api, Route, Mapping[str, str], str, datetime, Mapping[str, Any] | None], dict[str, Any]
+    ]
+    response: Callable[[bytes], HttpResponse]
+    timeout_s: float
+    no_route: HttpResponse
+    late: HttpResponse
+    throttled: HttpResponse
+    failed: HttpResponse
 
 
 def message(status: int, text: str, **more: str) -> HttpResponse:
@@ -215,3 +230,14 @@ def function_of(integration_uri: str, stage_variables: Mapping[str, str]) -> tup
     arn = uri.partition("/functions/")[2].partition("/invocations")[0] or uri
     name, _, qualifier = arn.rpartition(":function:")[2].partition(":")
     return name, qualifier or "$LATEST"
+
+
+HTTP = Flavour(
+    event=event,
+    response=response,
+    timeout_s=30.0,
+    no_route=message(404, "Not Found"),
+    late=message(503, "Service Unavailable"),
+    throttled=message(503, "Service Unavailable"),
+    failed=message(500, "Internal Server Error"),
+)

@@ -33,8 +33,11 @@ class Scheduler:
             task.cancel()
 
     async def _keep_calling(self, schedule: Schedule) -> None:
+        clock, every_s = asyncio.get_running_loop().time, self._every_s or schedule.every_s
+        due = clock()
         while True:
-            await asyncio.sleep(self._every_s or schedule.every_s)
+            due = max(due + every_s, clock())  # a run takes part of its interval, as in EventBridge
+            await asyncio.sleep(due - clock())
             try:
                 _, outcome = await self._functions.invoke(
                     schedule.function, schedule.qualifier, schedule.payload.encode()

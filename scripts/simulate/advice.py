@@ -146,4 +146,6 @@ def _toml(plan: Plan, best: str) -> str:
             f"max_instances = {max(1, most)}",
             f"missed_escalation_usd = {scenario.economics.missed_escalation_usd:g}",
         ]
+    switch = "false" if scenario.cloud.snap_start is None else "true"
+    lines += ["", f"# and in the stage's table: snapstart = {switch}"]
     return "\n".join(lines) + "\n"

@@ -80,8 +80,7 @@ def long(
             rows.bad(line, header[time_at], row[time_at], "a finite time, zero or later")
             continue
         count = _count(row[count_at], line, header[count_at], rows)
-        if count is not None:
-            found[moment] = found.get(moment, 0.0) + count
+        found[moment] = found.get(moment, 0.0) + (count or 0.0)  # a row left out still has its interval
     if not any(found.values()):
         raise InvalidTrace("trace", rows.name, "counts with at least one request")
     times = np.array(sorted(found))

@@ -3,14 +3,15 @@
 `decide` is pure. Within one snapshot all requests of a trace are alike to it, except those that explore, so
 its answers are remembered per snapshot: the same function on the same inputs, never a second policy.
 
-The control loop publishes a snapshot each tick, so an instance that becomes ready is used from the next one
-on; one that dies is noticed at once, by the calls that fail. The endpoint refuses what
-it cannot answer in time, and the router then answers on the CPU at once. Not replayed: hedged calls (no
-tokens are handed out), the sandboxes' breakers (a refusal is not a failure).
+The control loop publishes a snapshot each tick, and while instances start it looks for them in between: one
+that becomes ready is used `NOTICED_S` later; one that dies is noticed at once, by the calls that fail. The
+endpoint refuses what it cannot answer in time, and the router then answers on the CPU at once. Not
+replayed: hedged calls (no tokens are handed out), the sandboxes' breakers (a refusal is not a failure).
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -33,7 +34,9 @@ from .scaling import Seen
 from .scenario import Scenario
 from .trace import Trace
 
-TICK, ESCALATE = 0, 5
+TICK, ESCALATE, NOTICED = 0, 5, 6
+NOTICED_S = 15.0
+"""From ready to used: the loop looks every `control.WATCH_S`, sandboxes read what it publishes each 15 s."""
 
 
 def replay(
@@ -53,7 +56,7 @@ def replay(
 class _Run:
     def __init__(self, scenario: Scenario, trace: Trace, design: Design, draws: Draws, seed: int) -> None:
         self.scenario, self.trace, self.design, self.draws = scenario, trace, design, draws
-        self.arrivals: list[float] = trace.times.tolist()
+        self.arrivals = array("d", trace.times.tobytes())
         self.counts = trace.counts(1.0)
         cloud, economics = scenario.cloud, scenario.economics
         self.random = np.random.default_rng([seed, 271828])
@@ -122,6 +125,8 @@ class _Run:
         fleet = self._endpoint()
         if kind == TICK:
             self._tick(now, fleet)
+        elif kind == NOTICED:
+            self._publish(now)
         elif kind == ESCALATE:
             request = cast(int, what)
             if not fleet.call(request, now, self.arrivals[request] + self.deadline_s):
@@ -135,6 +140,7 @@ class _Run:
                 fleet.timer(now, instance)
             elif kind == INSTANCE_READY:
                 fleet.became_ready(instance)
+                self._schedule(now + NOTICED_S, NOTICED, None)
                 self._schedule_loss(now, instance)
             elif kind == INSTANCE_LOST:
                 for i in fleet.lose(now, instance):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handlers.routing.capacity import THRESHOLDS
 
@@ -14,7 +14,7 @@ from .engine import replay
 from .optimum import clairvoyant_usd, rule_on
 from .outcome import Outcome
 from .relaxed import block_costs, blocks_of_start, size_needed, start_usd
-from .scenario import Scenario
+from .scenario import Scenario, SnapStart
 from .trace import Trace
 
 EXPLORE_SHARE = 0.01
@@ -73,30 +73,46 @@ def make_plan(
     names: Sequence[str] = NAMES,
     seed: int = 0,
     progress: Progress = quiet,
+    *,
+    choose_snap_start: bool = True,
 ) -> Plan:
-    """Replay every named design over the trace, and work out the bounds."""
+    """Replay every named design over the trace, and work out the bounds.
+
+    Whether Lambda restores or starts sandboxes is chosen for turnout, and then the same for all (`_suited`);
+    with `choose_snap_start` False it stays as the scenario has it.
+    """
     began = time.perf_counter()
     counts = trace.counts(SLOT_S)
     draws = draw(scenario, trace.requests, EXPLORE_SHARE, seed)
     least = bounds(scenario, trace, draws)
-    outcomes: dict[str, Outcome] = {}
-    for name in names:
 
-        def done(count: int, policy: str = name) -> None:
-            progress(policy, count, trace.requests)
+    def tried(name: str, planned: Scenario) -> Outcome:
+        def through(known: Sequence[int] | None) -> Outcome:
+            made = design(name, planned, counts, known)
+            return replay(planned, trace, made, draws, seed, lambda at: progress(name, at, trace.requests))
 
-        if name == "best_fixed" and scenario.has_gpu:
-            near = best_fixed(scenario, counts)
-            tried = [
-                replay(scenario, trace, design(name, scenario, counts, [count]), draws, seed, done)
-                for count in range(max(0, near - 1), near + 2)
-            ]
-            outcomes[name] = min(tried, key=lambda one: (one.attainment < scenario.attainment, one.cost_usd))
-        else:
-            known = least.optimum_sizes if name == "clairvoyant" else None
-            made = design(name, scenario, counts, known)
-            outcomes[name] = replay(scenario, trace, made, draws, seed, done)
+        if name == "best_fixed" and planned.has_gpu:
+            near = best_fixed(planned, counts)
+            some = [through([count]) for count in range(max(0, near - 1), near + 2)]
+            return min(some, key=lambda one: (one.attainment < planned.attainment, one.cost_usd))
+        return through(least.optimum_sizes if name == "clairvoyant" else None)
+
+    known: dict[str, Outcome] = {}
+    if choose_snap_start:
+        scenario, known["turnout"] = _suited(scenario, lambda planned: tried("turnout", planned))
+    outcomes = {name: known.get(name) or tried(name, scenario) for name in names}
     return Plan(scenario, trace, outcomes, least, time.perf_counter() - began, seed)
+
+
+def _suited(scenario: Scenario, turnout: Callable[[Scenario], Outcome]) -> tuple[Scenario, Outcome]:
+    """With SnapStart where the objective is missed without it and less with it: it has its price."""
+    plain = turnout(scenario)
+    slower = scenario.profile.cpu.init_ms > SnapStart().restore_ms
+    if plain.attainment >= scenario.attainment or scenario.cloud.snap_start is not None or not slower:
+        return scenario, plain
+    restoring = replace(scenario, cloud=replace(scenario.cloud, snap_start=SnapStart()))
+    restored = turnout(restoring)
+    return (restoring, restored) if restored.attainment > plain.attainment else (scenario, plain)
 
 
 def bounds(scenario: Scenario, trace: Trace, draws: Draws) -> Bounds:
@@ -120,6 +136,7 @@ def summary(plan: Plan) -> dict[str, object]:
         "wall_s": plan.wall_s,
         "latency_slo_ms": plan.scenario.latency_slo_ms,
         "attainment_objective": plan.scenario.attainment,
+        "snapstart": plan.scenario.cloud.snap_start is not None,
         "optimum_usd": plan.optimum_usd,
         "standing_start_usd": plan.bounds.standing_usd,
         "lookahead_usd": plan.bounds.lookahead_usd,

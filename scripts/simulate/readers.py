@@ -63,7 +63,7 @@ def _json_rows(lines: io.TextIOWrapper, options: Options, rows: Rows) -> Iterato
         if not line.strip():
             continue
         try:
-            body = json.loads(line)
+            body = json.loads(line.rstrip())
         except json.JSONDecodeError as error:
             rows.bad(number, str(error.colno), line.strip(), "a JSON object per line")
             continue

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
+
+from handlers.errors import InvalidInput
 
 from . import timestamps
 from .draws import draw
@@ -46,21 +50,46 @@ def read_log(path: Path, options: Options) -> tuple[list[Logged], Rows]:
                 continue
             if not isinstance(body, dict) or body.get("message") != MESSAGE:
                 continue
-            try:
-                found.append(
-                    Logged(
-                        at_s=timestamps.parse(str(body["timestamp"]))[0],
-                        path=str(body["path"]),
-                        cost_usd=float(body["cost_usd"]),
-                        met=bool(body["objective_met"]),
-                        degraded=bool(body.get("degraded")),
-                    )
+            wrong = next((name for name, (right, _) in FIELDS.items() if not right(body.get(name))), None)
+            if wrong is not None:
+                rows.bad(number, wrong, body.get(wrong), FIELDS[wrong][1])
+                continue
+            found.append(
+                Logged(
+                    at_s=timestamps.parse(body["timestamp"])[0],
+                    path=body["path"],
+                    cost_usd=float(body["cost_usd"]),
+                    met=body["objective_met"],
+                    degraded=body.get("degraded") is True,
                 )
-            except (KeyError, ValueError) as error:
-                rows.bad(number, str(error), line.strip(), "timestamp, path, cost_usd and objective_met")
+            )
     if not found:
         raise InvalidTrace("--from-logs", path.name, f'lines of turnout\'s request log (message "{MESSAGE}")')
     return found, rows
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and timestamps.parse(value)[0] >= 0.0
+    except ValueError:
+        return False
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value < inf
+
+
+def _is_switch(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "timestamp": (_is_time, "a date and time"),
+    "path": (lambda value: value in ("cpu", "gpu"), "cpu or gpu"),
+    "cost_usd": (_is_amount, "an amount in USD, 0 or more"),
+    "objective_met": (_is_switch, "true or false"),
+    "degraded": (lambda value: value is None or _is_switch(value), "true or false"),
+}
 
 
 def regret_report(
@@ -71,7 +100,10 @@ def regret_report(
     The log knows each request's own cost; the rent of the instances is not in it. `gpu_hours` says how many
     instance-hours were paid for; without it the report takes a minute with a GPU answer as a rented one.
     """
+    if gpu_hours is not None and not _is_amount(gpu_hours):
+        raise InvalidInput("--gpu-hours", gpu_hours, "a number of hours, 0 or more")
     logged, rows = read_log(path, options)
+    notes = rows.summary()
     trace = from_times(path.name, np.array([one.at_s for one in logged]), seed=options.seed)
     least = bounds(scenario, trace, draw(scenario, trace.requests, 0.0, options.seed))
     optimum, lookahead = least.optimum_usd, least.lookahead_usd
@@ -98,7 +130,7 @@ def regret_report(
         "gpu_hours": hours,
         "gpu_hours_estimated": gpu_hours is None,
         "gpu_share": sum(one.path == "gpu" for one in logged) / len(logged),
-        "notes": list(rows.summary()),
+        "notes": list(notes),
     }
     if as_json:
         print(json.dumps(body, indent=2))
@@ -116,5 +148,5 @@ def regret_report(
         f"Paid for requests {requests_usd:.4f}, for the GPU {hours * rent:.4f} ({hours:.2f} h{how}), "
         f"for missed escalations {missed:.4f}."
     )
-    for note in rows.summary():
+    for note in notes:
         print(f"note: {note}")

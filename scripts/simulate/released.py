@@ -12,9 +12,10 @@ from handlers.routing.profile import Profile
 from handlers.routing.snapshot import Cascade, CurvePoint
 from handlers.serving import manifest
 from infra import config
+from infra.environment import memory_mb
 from infra.prices.table import load_prices
 
-from .scenario import Scenario
+from .scenario import Cloud, Scenario, SnapStart
 
 
 def from_release(model: str, stage_name: str, releases: Path | None = None) -> Scenario:
@@ -26,14 +27,15 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
     if not pointer.is_file():
         raise PointerMissing(f"{model} has no release in {store}: run `turnout build {model}`, or --profile")
     release = manifest.load(store / model / pointer.read_text().strip())
-    profile = replace(Profile.parse(release.profile), name=model)
+    memory = memory_mb(model, wanted, store)
+    profile = replace(Profile.parse(release.profile), name=model).at(memory)
     table = load_prices(stage.region)
     architecture = "x86_64" if stage.architecture == "x86_64" else "arm64"
     economics = Economics(
         lambda_gb_s=table.usd(f"lambda.{architecture}.gb_s"),
         lambda_request=table.usd("lambda.request"),
         front_door_request=table.usd(f"apigateway.{stage.api}.request"),
-        model_memory_mb=profile.cpu.memory_mb if wanted.memory_mb == "auto" else wanted.memory_mb,
+        model_memory_mb=memory,
         front_memory_mb=wanted.front_memory_mb,
         gpu_hour=0.0 if wanted.gpu is None else table.instance(wanted.gpu.instance_type).usd_per_hour,
         missed_escalation_usd=0.0 if wanted.gpu is None else wanted.gpu.missed_escalation_usd,
@@ -45,6 +47,7 @@ def from_release(model: str, stage_name: str, releases: Path | None = None) -> S
         attainment=wanted.attainment,
         cascade=_cascade(release.cascade),
         max_instances=0 if wanted.gpu is None else wanted.gpu.max_instances,
+        cloud=Cloud(snap_start=SnapStart() if stage.snapstart else None),
         recipe=wanted.recipe,
         instance_type="" if wanted.gpu is None else wanted.gpu.instance_type,
     )

@@ -19,9 +19,10 @@ from .sweeps import Point
 
 BINS = 120
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#111;background:#fff;margin:0 auto;max-width:60rem;padding:1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:#111;background:#fff;margin:0 auto;max-width:72rem;padding:1rem}
 h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .4rem}
-svg{width:100%;height:auto;display:block}svg text{font:13px system-ui,sans-serif}h1,p{overflow-wrap:anywhere}
+svg{width:100%;max-width:44rem;height:auto;display:block}svg text{font:13px system-ui,sans-serif}
+h1,p{overflow-wrap:anywhere}p{max-width:60rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.82rem}
 td,th{padding:.25rem .5rem;text-align:right;white-space:nowrap;border-bottom:1px solid #ccc}
 td:first-child,th:first-child{text-align:left}tr.chosen td{font-weight:700}
@@ -153,12 +154,18 @@ def _latency(plan: Plan, name: str) -> str:
 def _frontier(plan: Plan) -> str:
     usd = {name: plan.monthly_usd(one.cost_usd) for name, one in plan.outcomes.items()}
     least = min(one.attainment for one in plan.outcomes.values()) * 100
-    chart = Chart((0, max(usd.values()) * 1.1), (max(0.0, least - 0.5), 100.3), "USD a month", "% in time")
+    chart = Chart((0, max(usd.values()) * 1.1), _percent(least), "USD a month", "% in time")
     names = ""
     for number, (name, one) in enumerate(plan.outcomes.items(), 1):
         chart.dot(usd[name], one.attainment * 100, str(number))
         names += f"<li>{escape(name)}: {usd[name]:,.2f} USD, {one.attainment:.2%}</li>"
     return chart.svg("Cost against attainment by design") + f"<ol>{names}</ol>"
+
+
+def _percent(least: float) -> tuple[float, float]:
+    """An axis from below the least share in time, in %, to just above 100, where the dots still fit."""
+    span = max(0.2, 100.0 - least)
+    return max(0.0, least - 0.2 * span), 100.0 + 0.15 * span
 
 
 def _swept_frontier(points: Sequence[Point]) -> tuple[str, str]:
@@ -168,7 +175,7 @@ def _swept_frontier(points: Sequence[Point]) -> tuple[str, str]:
         return "", ""
     least = min(point.attainment for point in rows) * 100
     most = max(point.cost_usd for point in rows)
-    chart = Chart((0, most * 1.1), (max(0.0, least - 2), 101), "USD for the trace", "% in time")
+    chart = Chart((0, most * 1.1), _percent(least), "USD for the trace", "% in time")
     for kind, sweep in enumerate(("latency_slo_ms", "threshold")):
         line = sorted((p for p in rows if p.sweep == sweep), key=lambda p: p.value)
         if line:

@@ -33,9 +33,10 @@ class Rows:
 
     def summary(self) -> tuple[str, ...]:
         """What there is to say about the reading."""
-        if self.skipped:
-            self.notes.append(f"{self.skipped} malformed rows skipped; {self.first_skipped}")
-        return tuple(self.notes)
+        if not self.skipped:
+            return tuple(self.notes)
+        what = "1 malformed row" if self.skipped == 1 else f"{self.skipped} malformed rows"
+        return (*self.notes, f"{what} skipped; {self.first_skipped}")
 
 
 @dataclass(frozen=True, slots=True)

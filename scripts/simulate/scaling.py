@@ -9,6 +9,7 @@ from math import ceil
 from typing import Protocol
 
 from handlers.routing.capacity import CapacityEconomics, CapacityObservation, CapacityState, step
+from handlers.routing.capacity_limits import bounded, refusal, within_hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class Seen:
     starting: int
     escalation_share: float
 
+    @property
+    def steady(self) -> bool:
+        """Whether the endpoint takes an order: not while instances start (`capacity_limits`)."""
+        return self.starting == 0
+
 
 class Scaler(Protocol):
     """Says how many instances there shall be; `first` before the trace begins, which is ordered in time."""
@@ -34,12 +40,14 @@ class Scaler(Protocol):
 
 
 class ByEconomics:
-    """turnout's own rule: `handlers.routing.capacity.step`, its state carried from tick to tick."""
+    """turnout's own rule: `handlers.routing.capacity.step`, its state carried from tick to tick, within the
+    control loop's limits."""
 
     def __init__(self, economics: CapacityEconomics) -> None:
         self.first = economics.min_instances
         self._economics = economics
         self.state = CapacityState()
+        self._actions: tuple[float, ...] = ()
 
     def target(self, seen: Seen) -> tuple[int, str]:
         """Ask the rule."""
@@ -51,7 +59,14 @@ class ByEconomics:
             escalation_share=seen.escalation_share,
         )
         self.state, action = step(self.state, observation, self._economics)
-        return action.target, action.reason
+        current = seen.ready + seen.starting
+        target = bounded(action.target, current)
+        self._actions = within_hour(self._actions, seen.now_s)
+        refused = refusal(target, current, seen.steady, self._actions, seen.now_s)
+        if target == current or refused:
+            return current, refused or action.reason
+        self._actions = (*self._actions, seen.now_s)
+        return target, action.reason
 
 
 class Fixed:
@@ -102,6 +117,8 @@ class TargetTracking:
         serving = max(1, seen.ready)
         self._loads.append(rate / serving)
         wanted = min(self._most, max(1, ceil(rate / self._target_rps - 1e-9)))
+        if not seen.steady:
+            return current, "the endpoint updates"
         recent = list(self._loads)
         above = len(recent) >= 3 and min(recent[-3:]) > self._target_rps
         below = len(recent) == 15 and max(recent) < 0.9 * self._target_rps
@@ -143,6 +160,8 @@ class Mark:
         predicted = max(0.0, self._level + self._trend * ahead)
         wanted = self._bought_for(predicted, seen.escalation_share)
         current = seen.ready + seen.starting
+        if not seen.steady:
+            return current, "the endpoint updates"
         self._unwanted = self._unwanted + 1 if wanted < current else 0
         if wanted > current:
             return wanted, "predicted load"

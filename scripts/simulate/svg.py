@@ -9,8 +9,9 @@ from math import floor, log10
 Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 480, 230
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
+NEAR_X, NEAR_Y = 34.0, 14.0
 DASHES = ("", "7 4", "2 3", "10 3 2 3", "1 5", "14 4")
-SHADES = ("#1b4965", "#5fa8d3", "#cae9ff", "#ee964b", "#8d99ae", "#f4d35e", "#6b705c", "#d90429", "#2b2d42")
+SHADES = ("#1b4965", "#5fa8d3", "#cae9ff", "#ee964b", "#8d99ae", "#f4d35e", "#6b705c", "#f28482", "#2b2d42")
 HATCHES = ("", "M0 6L6 0", "M0 0L6 6", "M0 3H6", "M3 0V6", "M0 6L6 0M0 0L6 6", "M0 3H6M3 0V6", "M1 1h1", "")
 
 
@@ -33,6 +34,7 @@ class Chart:
         self._labels = (x_label, y_label)
         self._body: list[str] = []
         self._legend: list[tuple[str, str]] = []
+        self._dots: list[tuple[float, float, str]] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point lies on the drawing."""
@@ -78,10 +80,21 @@ class Chart:
     def dot(self, x: float, y: float, text: str) -> None:
         """A labelled point."""
         px, py = self.at(x, y)
-        side = "end" if px > WIDTH * 0.6 else "start"
-        shift = -8 if side == "end" else 8
         self._body.append(f'<circle cx="{px}" cy="{py}" r="4"/>')
-        self._body.append(f'<text x="{px + shift}" y="{py - 5}" text-anchor="{side}">{escape(text)}</text>')
+        self._dots.append((px, py, text))
+
+    def _dot_labels(self) -> list[str]:
+        """The texts of the dots; those that lie too near to each other for two share one."""
+        made, left = [], sorted(self._dots)
+        while left:
+            px, py, _ = left[0]
+            near = [one for one in left if abs(one[0] - px) < NEAR_X and abs(one[1] - py) < NEAR_Y]
+            left = [one for one in left if one not in near]
+            text = escape(", ".join(text for _, _, text in self._dots if any(text == n[2] for n in near)))
+            end = px > WIDTH * 0.6
+            shift, side = (-8, "end") if end else (8, "start")
+            made.append(f'<text x="{px + shift}" y="{py - 6}" text-anchor="{side}">{text}</text>')
+        return made
 
     def svg(self, title: str) -> str:
         """The finished drawing; `title` is read out to those who cannot see it."""
@@ -100,7 +113,7 @@ class Chart:
         )
         across = f'transform="translate(14,{(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle"'
         axes.append(f"<text {across}>{escape(self._labels[1])}</text>")
-        return drawing("".join(axes + self._body), HEIGHT, title) + legend(self._legend)
+        return drawing("".join(axes + self._body + self._dot_labels()), HEIGHT, title) + legend(self._legend)
 
 
 def fill(kind: int) -> str:

@@ -25,16 +25,23 @@ TRACES = {
     "mooncake": "mooncake_2024/conversation_trace.jsonl.gz",
     "azure functions": "azure_functions_2019/invocations_per_minute.csv.gz",
 }
-# Full scale, where the GPU just pays, and where it clearly does. A day of the functions trace is 11.6 million
-# requests: it is replayed at scales that leave about a million, and larger with the designs of `FEW`.
+# Full scale, where the GPU just pays, and where it clearly does. A day of the functions trace has 11.6 M
+# requests: all designs see scales that leave about a million, larger ones those of `FEW` and `FEWER`.
 SCALES: dict[str, dict[str, tuple[float, ...]]] = {
     "azure conv": {"heavy": (0.3, 1, 10), "medium": (1, 20), "quality": (0.3, 1, 10), "light": (1, 30)},
     "azure code": {"heavy": (1, 10), "medium": (1, 10, 30), "quality": (1, 3), "light": (1,)},
     "mooncake": {"heavy": (0.3, 1, 10), "medium": (1, 10, 30), "quality": (0.3, 1, 3), "light": (1, 30)},
-    "azure functions": {"heavy": (0.03,), "medium": (0.1, 0.3), "quality": (0.03,), "light": (0.03,)},
+    "azure functions": {
+        "heavy": (0.03, 1),
+        "medium": (0.1, 0.3, 1),
+        "quality": (0.03, 1),
+        "light": (0.03, 1),
+    },
 }
 FEW = ("turnout", "all_cpu", "target_tracking", "clairvoyant")
 MANY_REQUESTS = 2_000_000
+FEWER = ("turnout", "all_cpu", "clairvoyant")
+MOST_REQUESTS = 5_000_000
 COLUMNS = [name for name in NAMES if name != "turnout"]
 
 
@@ -67,7 +74,9 @@ def command() -> None:
 def planned(base: Trace, profile: str, scale: float) -> Plan:
     """One plan of the table."""
     trace = base.scaled(scale, 0)
-    names = FEW if trace.requests > MANY_REQUESTS else NAMES
+    names: tuple[str, ...] = NAMES
+    if trace.requests > MANY_REQUESTS:
+        names = FEWER if trace.requests > MOST_REQUESTS else FEW
     return make_plan(read_profile(PROFILES / f"{profile}.json"), trace, names, 0)
 
 
@@ -83,7 +92,7 @@ def row(label: str, profile: str, scale: float, plan: Plan) -> str:
     """One row: regrets by policy; a policy that misses the objective is in brackets."""
     one = plan.outcomes["turnout"]
     cells = [
-        f"{label}, {profile}, {scale:g}",
+        f"{label}, {profile}, {scale:g}" + (", SnapStart" if plan.scenario.cloud.snap_start else ""),
         f"{plan.optimum_usd:.3f}",
         f"{plan.bounds.standing_usd / plan.optimum_usd:.2f}",
         f"{plan.bounds.lookahead_usd / plan.optimum_usd:.2f}",

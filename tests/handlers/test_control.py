@@ -17,7 +17,7 @@ from handlers.adapters.control_ports import Ports
 from handlers.adapters.endpoint_metrics import EndpointMetrics, MetricsReader
 from handlers.adapters.gpu_fleet import FleetSize, GpuFleet
 from handlers.adapters.state import StateTable
-from handlers.control import run
+from handlers.control import WATCHED_S, run, watch
 from handlers.errors import InvalidConfig, ReleaseError, TurnoutError
 from handlers.routing.codec import from_json
 from handlers.routing.control_codec import state_from_json
@@ -190,6 +190,15 @@ def test_a_round_publishes_what_was_reported(world: World) -> None:
     assert world.round(1)["digits"]["requests"] == 0.0  # each report counts once
 
 
+def test_what_is_published_is_for_the_memory_that_the_function_has(world: World) -> None:
+    half = replace(world.controlled.economics, model_memory_mb=884)  # of one vCPU; MEDIUM was timed on more
+    world.controlled = replace(world.controlled, economics=half)
+    world.round(0)
+    row = world.table.snapshot("digits")
+    assert row is not None
+    assert from_json(row.body).latencies.cpu.curve(1).at(0.5) == pytest.approx(300 * 1769 / 884)
+
+
 def test_heavy_traffic_earns_an_instance_and_silence_loses_it(world: World) -> None:
     asked_at, topologies = None, []
     for minute in range(30):
@@ -207,6 +216,36 @@ def test_heavy_traffic_earns_an_instance_and_silence_loses_it(world: World) -> N
     assert topologies[0] == topologies[-1] == "colocated"
     assert "split" in topologies
     assert world.route.target() == ENTRY["function"]
+
+
+@pytest.mark.parametrize(("ready_after", "version"), [(3, 2), (None, 1)])
+def test_an_instance_that_starts_is_looked_for_and_published_at_once(
+    world: World, ready_after: int | None, version: int
+) -> None:
+    world.fleet.now = FleetSize(0, 1, False)
+    world.round(0)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == ready_after:
+            world.fleet.arrive()
+
+    watch((world.controlled,), world.ports, lambda: NOW + sum(slept), sleep)
+
+    row = world.table.snapshot("digits")
+    assert row is not None
+    published = from_json(row.body)
+    assert published.gpu is not None
+    assert (row.version, published.gpu.ready) == (version, int(ready_after is not None))
+    assert (published.topology is Topology.SPLIT) == (ready_after is not None)
+    assert len(slept) == (ready_after or WATCHED_S // slept[0])
+    assert not world.fleet.asked
+
+
+def test_nothing_is_waited_for_where_no_instance_starts(world: World) -> None:
+    world.fleet.now = FleetSize(2, 0, True)
+    watch((world.controlled,), world.ports, lambda: NOW, lambda _: pytest.fail("it slept"))
 
 
 def test_the_route_leaves_the_front_a_round_before_the_last_instance_goes(world: World) -> None:

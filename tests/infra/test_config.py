@@ -35,12 +35,12 @@ def test_sections_are_frozen():
 @pytest.mark.parametrize(
     ("before", "after", "field", "allowed"),
     [
-        ("memory_mb = 1769", 'memory_mb = "1 GB"', "models.digits.memory_mb", "MB from 128 to 10240"),
-        ("memory_mb = 1769", "memory_mb = 17690", "models.digits.memory_mb", "MB from 128 to 10240"),
+        ('memory_mb = "auto"', 'memory_mb = "1 GB"', "models.digits.memory_mb", "MB from 128 to 10240"),
+        ('memory_mb = "auto"', "memory_mb = 17690", "models.digits.memory_mb", "MB from 128 to 10240"),
         ("= 200", '= "200ms"', "models.digits.latency_slo_ms", "milliseconds from 1 to 29000"),
         ("= 200", "= -1", "models.digits.latency_slo_ms", "milliseconds from 1 to 29000"),
         ("latency_slo_ms", "latency_slo_s", "models.digits.latency_slo_ms", "milliseconds"),
-        ("memory_mb = 1769", "memory = 1", "models.digits.memory", "the keys are recipe, memory_mb"),
+        ('memory_mb = "auto"', "memory = 1", "models.digits.memory", "the keys are recipe, memory_mb"),
         ('"ml.g4dn.xlarge"', '"ml.g99.xlarge"', "models.digits.gpu.instance_type", "one of ml.g4dn.xlarge"),
         ('"ml.g4dn.xlarge"', '"ml.m5.xlarge"', "models.digits.gpu.instance_type", "one of ml.g4dn.xlarge"),
         (

@@ -12,22 +12,35 @@ from handlers.errors import InvalidConfig
 from infra.config import load
 from infra.environment import memory_mb, memory_notice
 
-STATED = load().models["digits"]
-AUTO = STATED.model_copy(update={"memory_mb": "auto"})
+AUTO = load().models["digits"]
+STATED = AUTO.model_copy(update={"memory_mb": 1769})
 
 
-def measured(folder: Path, size: Any) -> Path:
-    """A store whose current release of digits measured `size` as the best."""
+def row(memory_mb: int, p99: float, init_ms: float, usd: float) -> dict[str, Any]:
+    times = {"p50": p99, "p95": p99, "p99": p99, "init_ms": init_ms}
+    told = {"vcpu": memory_mb / 1769, "threads": 1, "modelled": False, "fits": True}
+    return {"memory_mb": memory_mb, **times, "usd_per_million": usd, **told}
+
+
+TABLE = [row(512, 150, 450, 0.3), row(1024, 50, 140, 0.4), row(1769, 20, 80, 0.5)]
+
+
+def measured(folder: Path, table: Any) -> Path:
+    """A store whose current release of digits measured `table`."""
     release = folder / "digits" / "0123456789abcdef"
     release.mkdir(parents=True)
     (folder / "digits" / "current").write_text(f"{release.name}\n")
-    (release / "manifest.json").write_text(json.dumps({"profile": {"cpu": {"memory_mb": size}}}))
+    (release / "manifest.json").write_text(json.dumps({"profile": {"cpu": {"memory_table": table}}}))
     return folder
 
 
-def test_auto_memory_is_what_the_current_release_measured(tmp_path: Path):
-    store = measured(tmp_path, 512)
-    assert (memory_mb("digits", AUTO, store), memory_notice("digits", AUTO, store)) == (512, None)
+@pytest.mark.parametrize(("slo_ms", "taken"), [(200.0, 1024), (110.0, 1769), (700.0, 512)])
+def test_auto_memory_is_the_cheapest_at_which_the_release_keeps_the_stages_objective(
+    tmp_path: Path, slo_ms: float, taken: int
+):
+    store = measured(tmp_path, TABLE)
+    model = AUTO.model_copy(update={"latency_slo_ms": slo_ms})
+    assert (memory_mb("digits", model, store), memory_notice("digits", model, store)) == (taken, None)
     # And what turnout.toml states is not asked of any release
     assert (memory_mb("digits", STATED, store), memory_notice("digits", STATED, tmp_path / "none")) == (
         1769,
@@ -42,7 +55,13 @@ def test_auto_memory_without_a_release_is_one_vcpus_and_says_so(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("size", [64, 20480, "512"])
-def test_auto_memory_that_lambda_does_not_have_is_refused(tmp_path: Path, size: Any):
-    with pytest.raises(InvalidConfig, match="whole MB from 128 to 10240"):
-        memory_mb("digits", AUTO, measured(tmp_path, size))
+def test_an_objective_that_no_size_keeps_is_refused_with_the_fastest(tmp_path: Path):
+    model = AUTO.model_copy(update={"latency_slo_ms": 10.0})
+    with pytest.raises(InvalidConfig, match=r"digits\.memory_mb: 'auto' .* the fastest, 1769 MB, takes"):
+        memory_mb("digits", model, measured(tmp_path, TABLE))
+
+
+@pytest.mark.parametrize("table", [None, [{"memory_mb": 512}]])
+def test_a_release_whose_table_cannot_be_read_is_refused(tmp_path: Path, table: Any):
+    with pytest.raises(InvalidConfig, match=r"profile\.cpu\.memory_table.* `turnout build digits` writes"):
+        memory_mb("digits", AUTO, measured(tmp_path, table))

@@ -48,6 +48,12 @@ def test_all_that_the_training_image_copies_is_there_and_all_it_installs_is_pinn
     assert dict(instructions())["FROM"] == "${BASE_IMAGE}"
 
 
+def test_the_linter_finds_nothing_in_the_training_image():
+    linter = Path(sys.executable).with_name("hadolint")  # of the development requirements
+    done = subprocess.run([linter, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def imports_of(start: str) -> set[str]:
     """The first names of all third-party modules that `start` imports, itself or through our own modules."""
     waiting, seen, foreign = [start], set[str](), set[str]()

@@ -121,3 +121,28 @@ def test_drift_spend_burn_and_rollback_ring_at_the_topic(look: Look):
         if r["Type"] == "AWS::CodeDeploy::DeploymentGroup"
     ]
     assert all("DeploymentRollback" in g["TriggerConfigurations"][0]["TriggerEvents"] for g in groups)
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "asked"),
+    [
+        (
+            "business",
+            ("USD per 1000 requests, cpu", "USD per 1000 requests, gpu", "attainment", "accuracy drift",
+             "USD an hour, against 500 USD a month", "the limit's pace", "Regret"),
+        ),
+        (
+            "operations",
+            ("latency p50 and p99", "errors, throttles, cold starts", "GPU instances", "no capacity",
+             "breaker open"),
+        ),
+    ],
+)  # fmt: skip
+def test_each_dashboard_answers_what_is_asked_of_it(look: Look, dashboard: str, asked: tuple[str, ...]):
+    (text,) = (
+        json.dumps(resource["Properties"]["DashboardBody"])
+        for resource in look("prod").templates["turnout-prod-observability"]["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Dashboard"
+        and resource["Properties"]["DashboardName"] == f"turnout-prod-{dashboard}"
+    )
+    assert [words for words in asked if words not in text] == []

@@ -43,13 +43,25 @@ class Quotas:
         return [self.page] if wanted == {"ServiceCode": "sagemaker"} else []
 
 
+class Tags:
+    """Cost Explorer's list of tags, which moto lacks."""
+
+    exceptions = boto3.client("ce", region_name="us-east-1").exceptions
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, str]] = []
+
+    def list_cost_allocation_tags(self, **wanted: list[str]) -> dict[str, Any]:
+        return {"CostAllocationTags": self.found if wanted == {"TagKeys": ["turnout:stage"]} else []}
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     with mock_aws():
-        quotas = Quotas(0.0)
-        yield lambda name: quotas if name == "service-quotas" else boto3.client(name, region_name="us-east-1")
+        lacking = {"service-quotas": Quotas(0.0), "ce": Tags()}
+        yield lambda name: lacking.get(name) or boto3.client(name, region_name="us-east-1")
 
 
 def offline(service: str) -> Any:
@@ -110,18 +122,33 @@ def test_training_needs_a_quota_of_its_own(project: Path, aws: Client):
     assert (found.status, found.found) == ("unknown", "Service Quotas does not list it")
 
 
+@pytest.mark.parametrize(
+    ("listed", "status", "said"),
+    [([], "to do", "not listed"), (["Inactive"], "to do", "Inactive"), (["Active"], "ok", "Active")],
+)
+def test_the_tag_that_the_budget_filters_by_is_to_be_activated(
+    project: Path, aws: Client, listed: list[str], status: str, said: str
+):
+    aws("ce").found = [{"TagKey": "turnout:stage", "Type": "UserDefined", "Status": each} for each in listed]
+    found = look(project, aws)["cost allocation tag"]
+    assert (found.status, found.found) == (status, said)
+    assert "activate turnout:stage in Billing" in found.fix
+
+
 def test_later_steps_are_to_do_until_they_are_done(project: Path, aws: Client):
     # Given an account in which nothing is deployed
     found = look(project, aws)
     assert (found["images"].status, found["release of digits"].status) == ("to do", "to do")
     assert found["images"].fix == "npx cdk deploy -c stage=dev turnout-dev-training"
+    assert found["API"] == Check("API", "to do", "not deployed", "npx cdk deploy --all -c stage=dev")
     # When repository and pointer are there, image and release are next
     aws("ecr").create_repository(repositoryName=NAMES.images)
     aws("ssm").put_parameter(Name=NAMES.pointer("digits"), Value="none", Type="String")
     found = look(project, aws)
     assert found["images"].fix == "aws codebuild start-build --project-name turnout-dev-image"
     assert found["release of digits"].fix.startswith("turnout release push digits --stage dev")
-    # When both are made, all is in order
+    # When all are made, all is in order
+    aws("ssm").put_parameter(Name=NAMES.api_url, Value="https://api.example.com", Type="String")
     manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}'
     aws("ecr").put_image(
         repositoryName=NAMES.images, imageManifest=manifest, imageTag=f"serving-{image_tag()}"
@@ -130,3 +157,4 @@ def test_later_steps_are_to_do_until_they_are_done(project: Path, aws: Client):
     aws("ssm").put_parameter(Name=NAMES.pointer("digits"), Value=pointer, Type="String", Overwrite=True)
     found = look(project, aws)
     assert (found["images"].status, found["release of digits"].found) == ("ok", "0123456789abcdef")
+    assert found["API"] == Check("API", "ok", "https://api.example.com")

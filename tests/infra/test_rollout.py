@@ -28,7 +28,7 @@ class World:
     def __init__(self) -> None:
         names = ("s3", "ssm", "lambda", "cloudformation", "cloudwatch", "dynamodb")
         aws = Aws(*(boto3.client(name, REGION) for name in names), sleep=lambda _: None)
-        self.aws, self.said = aws, list[str]()
+        self.aws, self.said, self.during = aws, list[str](), dict[str, str]()
         self.rollout = Rollout(aws, NAMES, "digits", ACCOUNT, front=False, gpu=True)
         aws.s3.create_bucket(Bucket=NAMES.bucket(ACCOUNT))
         for name in (NAMES.pointer("digits"), NAMES.gpu_release("digits")):
@@ -72,7 +72,15 @@ class World:
         return release
 
     def deploy(self, release: str, canary: Canary = TENTH) -> Position:
-        return self.rollout.deploy(release, canary, self.said.append)
+        return self.rollout.deploy(release, canary, self.hear)
+
+    def hear(self, line: str) -> None:
+        """While a canary runs: the releases of the calls that try it and of those that do not."""
+        self.said.append(line)
+        if line.startswith("canary:"):
+            alias = self.aws.functions.get_alias(FunctionName=FUNCTION, Name=ALIAS)
+            (tried,) = alias["RoutingConfig"]["AdditionalVersionWeights"]
+            self.during = {"kept": self.release_of(alias["FunctionVersion"]), "tried": self.release_of(tried)}
 
     def refused(self, release: str) -> None:
         """A canary of `release` during which an alarm goes off."""
@@ -85,17 +93,28 @@ class World:
     def rollback(self, leaving: str | None = None) -> str | None:
         return self.rollout.rollback(self.said.append, leaving)
 
+    def release_of(self, version: str) -> str:
+        """The release that a version of the function serves."""
+        found = self.aws.functions.get_function_configuration(FunctionName=FUNCTION, Qualifier=version)
+        pointer = found["Environment"]["Variables"]["TURNOUT_POINTER"]
+        release: str = json.loads(self.aws.ssm.get_parameter(Name=pointer)["Parameter"]["Value"])["release"]
+        return release
+
     def served(self) -> str:
         """The release that the alias's version is pinned to, which the pointer and the GPU's name too."""
         position = self.rollout.position()
-        version = position.versions[FUNCTION]
-        found = self.aws.functions.get_function_configuration(FunctionName=FUNCTION, Qualifier=version)
-        pinned = found["Environment"]["Variables"]["TURNOUT_POINTER"]
-        value = self.aws.ssm.get_parameter(Name=pinned)["Parameter"]["Value"]
-        assert json.loads(value) == json.loads(position.pointer)
-        release: str = json.loads(value)["release"]
-        assert position.gpu_release == release
+        release = self.release_of(position.versions[FUNCTION])
+        assert json.loads(position.pointer)["release"] == position.gpu_release == release
         return release
+
+    def publish_unpinned(self) -> None:
+        """What `cdk deploy` does when the package has changed."""
+        variables = {"TURNOUT_POINTER": NAMES.pointer("digits")}
+        self.aws.functions.update_function_configuration(
+            FunctionName=FUNCTION, Environment={"Variables": variables}
+        )
+        version = self.aws.functions.publish_version(FunctionName=FUNCTION)["Version"]
+        self.aws.functions.update_alias(FunctionName=FUNCTION, Name=ALIAS, FunctionVersion=version)
 
     def learn(self) -> None:
         """The control loop publishes a snapshot, and another model's beside it."""
@@ -147,6 +166,27 @@ def test_a_first_release_that_is_refused_leaves_none(world: World):
         world.rollback()
     world.deploy(release)
     assert world.served() == release
+
+
+def test_a_first_release_has_no_canary_but_is_watched_as_long(world: World):
+    # Given nothing that serves, when a tenth of the calls is asked for, then all try it and it is told
+    release = world.push(1)
+    world.deploy(release)
+    assert any(line.startswith("a first release: nothing else is served") for line in world.said)
+    assert not any(line.startswith("canary:") for line in world.said)
+    assert world.served() == release
+
+
+def test_a_canary_leaves_the_other_calls_with_the_present_release(world: World):
+    # Given a release, and a version that cdk deploy made since, which follows the pointer wherever it goes
+    first, second = world.push(1), world.push(2)
+    world.deploy(first)
+    world.publish_unpinned()
+    # When a canary of the next begins, then the calls that do not try it stay where they are
+    world.deploy(second)
+    assert world.during == {"kept": first, "tried": second}
+    assert any(line.endswith(f"keeps {first} during the canary") for line in world.said)
+    assert world.served() == second
 
 
 def test_a_rollback_never_goes_to_what_was_taken_back(world: World):

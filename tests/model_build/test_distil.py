@@ -8,6 +8,7 @@ from torch import nn
 
 from model_build import data, train
 from model_build.distil import distil, taught
+from model_build.fit import predict
 from model_build.metric import R2
 from model_build.recipe import Distillation, Recipe, Sample, Split, Splits, TensorSpec, Training
 from model_build.step import Work
@@ -53,12 +54,12 @@ def test_GivenFewLabelsAndUnlabelledRows_WhenDistilled_ThenTheStudentFollowsTheT
     assert len(lesson.inputs[0]) == 320
     assert result.distilled is not None
     tensors = few.test.tensors
-    wanted = train.predict(load(tiny, few, teacher), tensors).argmax(axis=1)
+    wanted = predict(load(tiny, few, teacher), tensors).argmax(axis=1)
 
     def agreement(name: str) -> float:
         trained = {"distilled": result.distilled, "plain": result.plain}[name]
         assert trained is not None
-        return float(np.mean(train.predict(load(tiny, few, trained), tensors).argmax(axis=1) == wanted))
+        return float(np.mean(predict(load(tiny, few, trained), tensors).argmax(axis=1) == wanted))
 
     assert agreement("distilled") > agreement("plain")
 
@@ -71,9 +72,7 @@ def test_GivenRowsWithAndWithoutLabels_WhenTaught_ThenTheLossIsThatOfTheFormula(
     lesson = taught(tiny, work.splits, teacher, tiny.student_training, Distillation(heat, weight))
     rows = torch.arange(5)
     outputs = torch.randn((5, 2), generator=torch.Generator().manual_seed(0))
-    logits = torch.from_numpy(
-        train.predict(load(tiny, work.splits, teacher), (work.splits.train.tensors[0][:5],))
-    )
+    logits = torch.from_numpy(predict(load(tiny, work.splits, teacher), (work.splits.train.tensors[0][:5],)))
     wanted, had = (logits / heat).softmax(1), (outputs / heat).softmax(1)
     distance = (wanted * (wanted / had).log()).sum(1).mean()
     labels = nn.functional.cross_entropy(outputs, torch.from_numpy(work.splits.train.targets[:5]))

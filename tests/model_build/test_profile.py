@@ -1,4 +1,4 @@
-"""Profile: fresh processes, quotas that bite, a memory size chosen by cost under the objective."""
+"""Profile: fresh processes, quotas that bite, the price of a size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from handlers.errors import BuildError
 from model_build.cpu_quota import PERIOD_MS, cpu_quota, modelled_ms
 from model_build.lambda_price import ARM64, threads, usd_per_million, vcpu
 from model_build.latency import save_inputs, time_graph
-from model_build.profile import MemorySize, choose_memory
 
 
 @pytest.fixture
@@ -84,18 +83,3 @@ def test_cost_is_request_duration_and_init() -> None:
 def test_threads_follow_memory() -> None:
     assert [threads(mb) for mb in (256, 1769, 3537, 3538, 10240)] == [1, 1, 1, 2, 5]
     assert vcpu(1769) == 1.0
-
-
-def row(memory_mb: int, p99: float, usd: float, fits: bool = True) -> MemorySize:
-    return MemorySize(memory_mb, memory_mb / 1769, 1, p99 / 2, p99, p99, 100.0, usd, False, fits)
-
-
-def test_the_cheapest_size_under_the_objective_is_chosen() -> None:
-    rows = [row(128, 20, 0.1, fits=False), row(512, 80, 0.3), row(1024, 40, 0.5), row(1769, 20, 0.6)]
-    assert choose_memory(rows, 50)[0] == 1024
-    assert choose_memory(rows, 100)[0] == 512
-
-
-def test_says_which_size_came_closest_when_none_is_fast_enough() -> None:
-    with pytest.raises(BuildError, match=r"under 5 ms; the fastest, 1769 MB, takes 20\.0 ms"):
-        choose_memory([row(1024, 40, 0.5), row(1769, 20, 0.6)], 5)

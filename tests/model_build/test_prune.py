@@ -8,6 +8,7 @@ from torch import nn
 
 from model_build import data, train
 from model_build.distil import distil
+from model_build.fit import predict
 from model_build.prune import prune
 from model_build.recipe import Gates, Pruning, Recipe, Training
 from model_build.step import Work
@@ -63,9 +64,9 @@ def test_GivenRatios_WhenPruned_ThenCandidatesGoFromTheSmallestToTheWhole(
 def test_GivenAPrunedStudent_WhenLoadedAgain_ThenItAnswersAsItDid(wide: Recipe, tmp_path: Path) -> None:
     work, result = pruned(wide, tmp_path)
     candidate = result.candidates[0]
-    outputs = train.predict(load(wide, work.splits, candidate), work.splits.validation.tensors)
+    outputs = predict(load(wide, work.splits, candidate), work.splits.validation.tensors)
     assert wide.metric.score(outputs, work.splits.validation.targets) == pytest.approx(candidate.score)
-    again = train.predict(load(wide, work.splits, candidate), work.splits.validation.tensors)
+    again = predict(load(wide, work.splits, candidate), work.splits.validation.tensors)
     np.testing.assert_array_equal(outputs, again)
 
 

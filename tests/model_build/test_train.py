@@ -12,6 +12,7 @@ import torch
 
 from handlers.errors import BuildError
 from model_build import data, train
+from model_build.fit import predict
 from model_build.metric import R2
 from model_build.recipe import Recipe, Sample, Split, Splits, TensorSpec, Training
 from model_build.step import Work
@@ -36,7 +37,7 @@ def same(one: Trained, other: Trained) -> bool:
 def test_GivenARecipe_WhenTrained_ThenItLearnsAndKeepsItsCurve(tiny: Recipe, tmp_path: Path) -> None:
     work = work_for(tiny, tmp_path)
     trained = train.train_teacher(work)
-    outputs = train.predict(load(tiny, work.splits, trained), work.splits.test.tensors)
+    outputs = predict(load(tiny, work.splits, trained), work.splits.test.tensors)
     assert tiny.metric.score(outputs, work.splits.test.targets) > 0.85
     assert [epoch.epoch for epoch in trained.curve] == [1, 2, 3, 4]
     assert trained.curve[-1].train_loss < trained.curve[0].train_loss

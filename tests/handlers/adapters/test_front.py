@@ -149,14 +149,13 @@ def test_GIVEN_both_paths_broken_WHEN_asked_THEN_503_with_retry_after_and_no_tra
 def test_GIVEN_a_front_WHEN_the_models_function_answers_for_it_THEN_only_the_front_counts_the_request(
     front: Running, host: Any, event: Callable[..., Any]
 ) -> None:
-    before = [dict(running.service._observer.report.counts) for running in (front, host.function)]
+    observers = [running.service._observer for running in (front, host.function)]
+    for observer in observers:
+        observer.drain()
     ask(front, event, path="cpu")
-    after = [running.service._observer.report.counts for running in (front, host.function)]
 
-    counted = [
-        {name: late[name] - early[name] for name in ("requests", "cpu")}
-        for early, late in zip(before, after, strict=True)
-    ]
+    reports = [observer.drain() for observer in observers]
+    counted = [{name: report.counts[name] for name in ("requests", "cpu")} for report in reports]
     assert counted == [{"requests": 1.0, "cpu": 0.0}, {"requests": 0.0, "cpu": 1.0}]
 
 

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from handlers.errors import InvalidInput
+from handlers.routing.capacity_limits import MAX_ACTIONS_PER_HOUR, MAX_STEP
 from handlers.routing.codec import from_json, to_json
 from handlers.routing.control_codec import state_from_json, state_to_json
 from handlers.routing.controlled import Controlled, read_models
 from handlers.routing.controller import (
-    MAX_ACTIONS_PER_HOUR,
     MAX_CALLS,
-    MAX_STEP,
     ControlState,
     Endpoint,
     Step,

@@ -10,7 +10,7 @@ import pytest
 from handlers.errors import InvalidInput
 from handlers.routing.latency import LEVELS, Quantiles
 from handlers.routing.learn import PRIOR_CALLS, blend
-from handlers.routing.observe import Observer, Outcome
+from handlers.routing.observe import Observer
 from handlers.routing.policy import decide
 from handlers.routing.report import Report, merged
 from handlers.routing.sketch import ACCURACY, Sketch
@@ -31,7 +31,7 @@ def _traffic(gpu_ms: Callable[[float], float], seconds: int) -> dict[int, float]
         if on_gpu:
             observer.started(Path.GPU, now)
         observer.called(decision.path, 1, ms, now, awake)
-        observer.finished(decision, Outcome(ms, decision.cost_usd), now)
+        observer.finished(decision, ms, decision.cost_usd, now)
         chosen.setdefault(i // 100, []).append(on_gpu)
     return {ten: sum(flags) / len(flags) for ten, flags in chosen.items()}
 
@@ -68,7 +68,7 @@ def test_reports_merge_to_what_one_sandbox_would_have_seen() -> None:
         for observer in (whole, parts[i % 4]):
             decision = decide(request(), awake, observer.local(awake, i / 10.0), i / 10.0)
             observer.called(Path.CPU, 1, ms, i / 10.0, awake)
-            observer.finished(decision, Outcome(ms, 1e-6, missed=1), i / 10.0)
+            observer.finished(decision, ms, 1e-6, i / 10.0, missed=1)
     total, refused = merged([part.drain().to_json() for part in parts])
     alone = whole.drain()
     assert refused == []

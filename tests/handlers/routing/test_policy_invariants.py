@@ -16,11 +16,9 @@ from handlers.routing.select import SELECTORS, turnout
 from handlers.routing.types import (
     Cascade,
     CurvePoint,
-    Decision,
     Economics,
     Local,
     OnMiss,
-    Option,
     Path,
     Priority,
     Profile,
@@ -109,15 +107,10 @@ locals_ = st.builds(
     cpu_breaker=st.sampled_from([CLOSED, CLOSED, OPEN]),
     gpu_breaker=st.sampled_from([CLOSED, CLOSED, OPEN]),
     gpu_in_flight=st.none() | st.floats(0.0, 100.0),
+    latencies=st.none(),
     hedge_tokens=st.sampled_from([0.0, 1.0]),
     budgets=st.sampled_from([(), (BudgetView("m", 0.85, 1.0, 9.0),), (BudgetView("m", 0.97, 1.0, 9.0),)]),
 )
-
-
-def _taken(decision: Decision) -> Option:
-    taken = decision.taken
-    assert taken is not None
-    return taken
 
 
 @given(requests, snapshots(), locals_)
@@ -128,8 +121,8 @@ def test_never_an_infeasible_path_when_a_feasible_one_exists(
     feasible = [option for option in decision.options if option.feasible]
     if feasible:
         assert decision.admitted
-        assert _taken(decision).feasible
-        assert _taken(decision).cost_usd == min(option.cost_usd for option in feasible)
+        assert decision.taken.feasible
+        assert decision.taken.cost_usd == min(option.cost_usd for option in feasible)
         assert decision.reason is Reason.CHEAPEST_FEASIBLE
     for option in decision.options:
         assert option.feasible == (option.reason is Reason.FEASIBLE)
@@ -162,7 +155,7 @@ def test_a_tighter_objective_never_picks_a_slower_feasible_path(
     loose = decide(request, snapshot, local, 0.0)
     tight = decide(replace(request, latency_slo_ms=request.latency_slo_ms * factor), snapshot, local, 0.0)
     assume(any(option.feasible for option in tight.options))
-    one, two = _taken(loose), _taken(tight)
+    one, two = loose.taken, tight.taken
     assert two.predicted_ms <= one.predicted_ms or two.cost_usd <= one.cost_usd
 
 
@@ -234,4 +227,4 @@ def test_exploration_takes_its_share_and_no_more(snapshot: Snapshot, local: Loca
 def test_the_default_policy_is_turnout(request: Request, snapshot: Snapshot, local: Local) -> None:
     decision = decide(request, snapshot, local, 0.0)
     if decision.admitted:
-        assert turnout(decision.options, request, snapshot)[0] == _taken(decision)
+        assert turnout(decision.options, request, snapshot)[0] == decision.taken

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from handlers.errors import EndpointAsleep, EndpointFailed, EndpointThrottled, Overloaded
-from handlers.routing.types import Decision, Path, Reason
+from handlers.routing.types import Decision, Option, Path, Reason
 from handlers.serving import race
 from handlers.serving.calls import Paths
 from handlers.serving.paths import Job
@@ -71,10 +71,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
+TAKEN = Option(Path.CPU, False, 1.0, 1.0, 0.0, 0.9, True, Reason.FEASIBLE)
+
+
 def decision(path: Path, **changes: Any) -> Decision:
     fields: dict[str, Any] = {
         "reason": Reason.CHEAPEST_FEASIBLE,
-        "options": (),
+        "options": (TAKEN,),
+        "taken": TAKEN,
         "predicted_ms": 1.0,
         "cost_usd": 0.0,
     }

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handlers.errors import EndpointFailed, EndpointThrottled
-from handlers.routing.types import Decision, Path, Reason
+from handlers.routing.types import Decision, Option, Path, Reason
 from handlers.serving.calls import Answer, Paths
 from handlers.serving.paths import Job
 from handlers.serving.postprocess import Scored, score
@@ -55,9 +55,13 @@ class Cpu:
         pass
 
 
+TAKEN = Option(Path.GPU, False, 50.0, 1.0, 1e-6, 0.9, True, Reason.FEASIBLE)
+
+
 def raced(gpu: Gpu, margin: float, *, degrades: bool = False) -> Answer:
     decision = Decision(
-        Path.GPU, Reason.CHEAPEST_FEASIBLE, (), 50.0, 1e-6, 1000.0, gpu_needs_ms=100.0, degraded_below=0.9,
+        Path.GPU, Reason.CHEAPEST_FEASIBLE, (TAKEN,), TAKEN, 50.0, 1e-6, 1000.0,
+        gpu_needs_ms=100.0, degraded_below=0.9,
         standby=True, standby_after_ms=300.0, standby_degrades=degrades,
     )  # fmt: skip
     job = Job((), (np.zeros((1, 3), dtype=np.float32),), 1, time.monotonic(), "normal")

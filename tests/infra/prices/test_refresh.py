@@ -1,6 +1,10 @@
 """`turnout prices refresh` against a small response with every member that the price list's files have.
 
-It was written by hand after AWS's documentation of the bulk files: nothing here has read the real ones.
+Nothing here has read the real files. The response is written by hand: its members after AWS's documentation
+("Reading the service price list files", awsaccountbilling), its groups, usage types and tiers after public
+code that reads the real files: aws/aws-sam-cli `samcli/commands/check` (Lambda, `Global-` for the free tier),
+infracost/infracost (API Gateway, DynamoDB), awslabs/llmeter (SageMaker hosting by `component` and
+`instanceName`). Read 2026-11-27.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ def offer(code: str, *products: tuple[str, dict[str, str]], free: bool = False) 
         }
         tiers = [
             dimension(sku, 1, usd, "0", "6000000000"),
-            dimension(sku, 2, "0.0000000001", "6000000000", "Inf"),
+            *([dimension(sku, 2, "0.0000000001", "6000000000", "Inf")] if float(usd) else []),
             *([dimension(sku, 3, "0.0000000000", "0", "400000")] if free else []),
         ]
         priced[sku] = {
@@ -66,24 +70,45 @@ def offer(code: str, *products: tuple[str, dict[str, str]], free: bool = False) 
     }
 
 
+def machine(usd: str, usage: str, component: str, name: str) -> tuple[str, dict[str, str]]:
+    """An instance type as SageMaker lists it: once for each use, under the same name."""
+    kinds = {"component": component, "instanceName": name, "instanceType": f"{name}-{component}"}
+    return usd, {**kinds, "operation": "RunInstance", "usagetype": f"USE1-{usage}:{name}"}
+
+
 OFFERS = {
     "AWSLambda": offer(
         "AWSLambda",
+        ("0.0000000000", {"group": "AWS-Lambda-Duration", "usagetype": "Global-Lambda-GB-Second"}),
+        ("0.0000500100", {"group": "AWS-Lambda-Edge-Duration", "usagetype": "Lambda-Edge-GB-Second"}),
+        ("0.0000160000", {"group": "AWS-Lambda-Duration", "usagetype": "Lambda-GB-Second"}),
+        ("0.0000077778", {"group": "AWS-Lambda-Duration-Provisioned-ARM",
+                          "usagetype": "Lambda-Provisioned-GB-Second-ARM"}),
         ("0.0000140000", {"group": "AWS-Lambda-Duration-ARM", "usagetype": "Lambda-GB-Second-ARM"}),
         ("0.0000001900", {"group": "AWS-Lambda-Requests", "usagetype": "Request"}),
         free=True,
     ),
     "AmazonApiGateway": offer(
         "AmazonApiGateway",
+        ("0.0000036000", {"operation": "ApiGatewayRequest", "usagetype": "USE1-ApiGatewayRequest"}),
         ("0.0000011000", {"operation": "ApiGatewayHttpApi", "usagetype": "USE1-ApiGatewayHttpRequest"}),
     ),
-    "AmazonDynamoDB": offer("AmazonDynamoDB"),
+    "AmazonDynamoDB": offer(
+        "AmazonDynamoDB",
+        ("0.0006500000", {"group": "DDB-WriteUnits", "operation": "CommittedThroughput",
+                          "usagetype": "WriteCapacityUnit-Hrs"}),
+        ("0.0000007800", {"group": "DDB-WriteUnitsIA", "operation": "PayPerRequestThroughput",
+                          "usagetype": "IA-WriteRequestUnits"}),
+        ("0.0000006300", {"group": "DDB-WriteUnits", "operation": "PayPerRequestThroughput",
+                          "usagetype": "WriteRequestUnits"}),
+    ),
     "AmazonSageMaker": offer(
         "AmazonSageMaker",
-        ("1.5000000000", {"component": "Hosting", "instanceName": "ml.g5.xlarge"}),
-        ("9.0000000000", {"component": "Training", "instanceName": "ml.g4dn.xlarge"}),
+        machine("1.9000000000", "AsyncInf", "AsyncInf", "ml.g5.xlarge"),
+        machine("1.5000000000", "Host", "Hosting", "ml.g5.xlarge"),
+        machine("9.0000000000", "Train", "Training", "ml.g4dn.xlarge"),
     ),
-}
+}  # fmt: skip
 
 
 def fetch(url: str) -> bytes:
@@ -101,7 +126,11 @@ def test_stated_prices_are_taken_and_dated_and_the_others_kept(tmp_path: Path):
     new = refresh.refreshed("us-east-1", fetch, old)
     arm = new.prices["lambda.arm64.gb_s"]
     assert (arm.usd, arm.as_of, arm.confidence) == (0.000014, "2026-11-20", "high")
+    # And each is the one that is meant among products with much the same names
+    assert new.prices["lambda.x86_64.gb_s"].usd == 0.000016
     assert new.prices["apigateway.http.request"].usd == 0.0000011
+    assert new.prices["apigateway.rest.request"].usd == 0.0000036
+    assert new.prices["dynamodb.write"].usd == 0.00000063
     assert new.instances["ml.g5.xlarge"].usd_per_hour == 1.5
     assert new.instances["ml.g4dn.xlarge"] == old.instances["ml.g4dn.xlarge"]
     assert new.prices["kms.key"] == old.prices["kms.key"]
@@ -110,6 +139,16 @@ def test_stated_prices_are_taken_and_dated_and_the_others_kept(tmp_path: Path):
     written = json.loads(refresh.write(new, tmp_path).read_text())
     assert [row["key"] for row in written["prices"]] == list(new.prices)
     assert [path.name for path in tmp_path.iterdir()] == ["us-east-1.json"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "taken"),
+    [("Request", True), ("EUC1-Request", True), ("Request-ARM", False), ("Lambda-Edge-Request", False)],
+)
+def test_a_usage_type_may_have_its_region_in_front(usage: str, taken: bool):
+    rule = refresh.Rule("key", "AWSLambda", "Request", {"group": "AWS-Lambda-Requests"})
+    group = "AWS-Lambda-Edge-Requests" if "Edge" in usage else "AWS-Lambda-Requests"
+    assert rule.takes({"usagetype": usage, "group": group}) is taken
 
 
 def test_a_region_that_the_list_does_not_have():

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.routing.capacity_prices import capacity_economics
 from handlers.routing.latency import Quantiles
 from handlers.routing.snapshot import GpuCapacity, Topology
 from scripts.simulate.design import Design
 from scripts.simulate.designs import NAMES, design
 from scripts.simulate.draws import ASKS_GPU, draw
-from scripts.simulate.engine import replay
+from scripts.simulate.engine import NOTICED_S, replay
 from scripts.simulate.fleet import BATCH_DONE, Fleet, Instance
 from scripts.simulate.outcome import CPU, GPU, REFUSED, STANDBY, Outcome
 from scripts.simulate.sandboxes import COLD, THROTTLED, WARM, Sandboxes
-from scripts.simulate.scaling import Fixed, Seen, TargetTracking
+from scripts.simulate.scaling import ByEconomics, Fixed, Seen, TargetTracking
 from scripts.simulate.scenario import Scenario, SnapStart, read_profile
 from scripts.simulate.synthetic import generate
 from scripts.simulate.tables import PROFILES
@@ -167,6 +168,28 @@ def test_instances_that_die_are_replaced_and_their_calls_answered() -> None:
     one = run(scenario, generate("poisson", 3.0, 7200.0, 1), fixed(2))
     assert one.gpu_starts > 4
     assert one.attainment > 0.98
+
+
+def test_an_instance_is_used_soon_after_it_is_ready_not_at_the_next_tick() -> None:
+    """Given an instance ordered at the first tick, then the GPU serves within seconds of its being ready."""
+    scenario = scenario_of("quality")
+    trace = generate("poisson", 40.0, 600.0, 3)
+    outcome = run(scenario, trace, design("turnout", scenario, trace.counts(1.0)))
+    ordered = outcome.actions[0][0]
+    used = trace.times[np.flatnonzero(outcome.served == GPU)[0]]
+    ready = next(at for at, ready, _ in outcome.capacity if ready) - NOTICED_S
+    assert ordered + 270.0 <= ready <= ordered + 330.0
+    assert used - ready == pytest.approx(NOTICED_S, abs=1.0)
+
+
+def test_an_endpoint_that_updates_takes_no_other_order() -> None:
+    """Given instances that start, then the rule remembers what it sees and asks for nothing."""
+    scenario = scenario_of("heavy")
+    economics = capacity_economics(scenario.profile, scenario.economics, topology=None, max_instances=20)
+    busy = Seen(60.0, 60.0, [60.0] * 60, 0, 3, 0.0)
+    rule = ByEconomics(economics)
+    assert rule.target(busy)[0] == 3
+    assert rule.target(replace(busy, now_s=120.0, ready=3, starting=0))[0] > 3
 
 
 def test_snap_start_trades_init_for_restores() -> None:

@@ -15,6 +15,7 @@ from scripts.commands.plan import app, seconds
 from scripts.simulate.check import EXPECTED, moved
 from scripts.simulate.regret import read_log
 from scripts.simulate.rows import InvalidTrace, Options
+from scripts.simulate.svg import Chart
 from scripts.simulate.tables import PROFILES
 
 HEAVY = str(PROFILES / "heavy.json")
@@ -49,6 +50,22 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     one, two = (planned(*SYNTHETIC, "--policies", "turnout,all_cpu") for _ in range(2))
     del one["wall_s"], two["wall_s"]
     assert one == two
+
+
+def test_snapstart_is_planned_where_the_objective_needs_it_and_paid_for() -> None:
+    """Given bursts whose cold starts miss the objective, then sandboxes are restored, unless told not to."""
+    bursts = ["--profile", HEAVY, "--synthetic", "mmpp", "--rps", "4", "--duration", "20m", "--seed", "20"]
+    asked = {
+        how: planned(*bursts, "--policies", "all_cpu", "--snapstart", how) for how in ("auto", "on", "off")
+    }
+    usd = {how: body["policies"]["all_cpu"]["components_usd"] for how, body in asked.items()}  # type: ignore[index]
+    met = {how: body["policies"]["all_cpu"]["attainment"] for how, body in asked.items()}  # type: ignore[index]
+    assert [body["snapstart"] for body in asked.values()] == [True, True, False]
+    assert "snapstart = true" in asked["auto"]["recommendation"]["turnout_toml"]  # type: ignore[index]
+    assert usd["auto"] == usd["on"]
+    assert usd["auto"]["SnapStart cache"] > 0.0
+    assert met["off"] < 0.99 <= met["auto"]
+    assert planned(*SYNTHETIC, "--policies", "all_cpu")["snapstart"] is False
 
 
 def test_the_advice_can_be_pasted() -> None:
@@ -184,12 +201,53 @@ def test_the_regret_report_reads_turnouts_own_log(tmp_path: Path) -> None:
     assert "you paid" in spoken.stdout
 
 
-def test_a_broken_log_line_is_named(tmp_path: Path) -> None:
-    """Given a log line without its cost, then it is refused with its line; so is a log of nothing."""
+def test_dots_that_lie_on_each_other_share_a_label() -> None:
+    """Given two dots at nearly one place and one elsewhere, then there are two texts, none over another."""
+    chart = Chart((0.0, 10.0), (0.0, 1.0), "x", "y")
+    for x, name in ((1.0, "a"), (9.0, "c"), (1.01, "b")):
+        chart.dot(x, 0.5, name)
+    drawn = chart.svg("dots")
+    assert drawn.count("<circle") == 3
+    assert ">a, b</text>" in drawn
+    assert ">c</text>" in drawn
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timestamp", "never"),
+        ("timestamp", None),
+        ("path", "tpu"),
+        ("cost_usd", -1.0),
+        ("cost_usd", "1"),
+        ("cost_usd", float("nan")),
+        ("objective_met", "no"),
+        ("degraded", 1),
+    ],
+)
+def test_a_log_line_that_makes_no_sense_is_named_or_counted(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    """Given a field that is missing or wrong, then the line is refused by both names, or left out."""
     log = tmp_path / "log.jsonl"
-    log.write_text(log_line(1) + '\n{"message": "answered", "timestamp": "2026-01-01"}\n')
-    with pytest.raises(InvalidTrace, match="line 2"):
+    log.write_text(log_line(1) + "\n" + json.dumps(json.loads(log_line(2)) | {field: value}) + "\n")
+    with pytest.raises(InvalidTrace, match=f"line 2, column {field}"):
         read_log(log, Options())
+    found, rows = read_log(log, Options(skip_malformed=True))
+    assert len(found) == 1
+    assert (
+        rows.summary() == rows.summary() == (f"1 malformed row skipped; the first is line 2, column {field}",)
+    )
+
+
+def test_a_log_of_nothing_is_refused(tmp_path: Path) -> None:
+    """Given a file without a line of turnout's log, or hours that cannot be, then it says so."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(log_line(1) + '\n{"message": "answered", broken\n')
+    with pytest.raises(InvalidTrace, match="line 2, column 25"):
+        read_log(log, Options())
+    with pytest.raises(InvalidInput, match="--gpu-hours"):
+        planned("--profile", HEAVY, "--from-logs", str(log), "--gpu-hours", "-1")
     log.write_text("nothing\n")
     with pytest.raises(InvalidTrace, match="--from-logs"):
         read_log(log, Options())

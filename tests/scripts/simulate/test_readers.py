@@ -88,7 +88,7 @@ def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path: Path, text: str, li
         read(path)
     if "minute_1" not in text:
         trace = read(path, Options(skip_malformed=True))
-        assert any("1 malformed rows skipped" in note for note in trace.notes)
+        assert any("1 malformed row skipped" in note for note in trace.notes)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "time\n", "time,count\n0,0\n", "a,b\nx,y\n"])
