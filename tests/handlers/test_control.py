@@ -190,6 +190,15 @@ def test_a_round_publishes_what_was_reported(world: World) -> None:
     assert world.round(1)["digits"]["requests"] == 0.0  # each report counts once
 
 
+def test_what_is_published_is_for_the_memory_that_the_function_has(world: World) -> None:
+    half = replace(world.controlled.economics, model_memory_mb=884)  # of one vCPU; MEDIUM was timed on more
+    world.controlled = replace(world.controlled, economics=half)
+    world.round(0)
+    row = world.table.snapshot("digits")
+    assert row is not None
+    assert from_json(row.body).latencies.cpu.curve(1).at(0.5) == pytest.approx(300 * 1769 / 884)
+
+
 def test_heavy_traffic_earns_an_instance_and_silence_loses_it(world: World) -> None:
     asked_at, topologies = None, []
     for minute in range(30):
