@@ -1,28 +1,27 @@
-"""One HTTP/1.1 connection: the head is parsed by httptools, the body is received straight into a slot of
-the arena.
+"""One HTTP/1.1 connection: the body is received straight into a slot of the arena, the answer leaves at once.
 
 The slot is taken when the first byte of a request arrives, so head and body lie in it as they came; it goes
-back
-when the answer is written. Without a free slot, or when the application refuses at the head, the body is read
-into scratch memory and forgotten, and the answer leaves at once.
+back when the answer is written. Without a free slot, or when the application refuses at the head, the body is
+read into scratch memory and forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Protocol, cast
 
 import httptools
 
 from model_build.gpu_server.arena import Arena
+from model_build.gpu_server.head import Head, head_lines, read_head
 from model_build.gpu_server.pace import Pace
+from model_build.gpu_server.waiting import Priority
 
 HEAD_LIMIT = 16_384
 READ_SIZE = 65_536
-REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +32,23 @@ class Limits:
     connections: int
 
 
-@dataclass(slots=True)
-class Head:
-    """A request's head; of the headers those in `WANTED`."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    length: int
-    keep_alive: bool
-
-
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request and the way to answer it. `body` is a place in the arena: (first byte, bytes)."""
+    """One request and the way to answer it. `body` is a place in the arena: (first byte, bytes).
+
+    What it was admitted as at its head: `items` assumed, `deadline` and `admitted_at` in seconds, `priority`.
+    """
 
     head: Head
+    attributes: bytes
     arrived: float
     connection: Connection
     body: tuple[int, int] = (0, 0)
     on_gone: Callable[[], None] | None = None
-    admitted: tuple[int, float, int] | None = None  # items assumed at the head, deadline, priority
+    items: int = 0
+    deadline: float = 0.0
+    priority: Priority = Priority.INTERACTIVE
     admitted_at: float = 0.0
-
-    def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """Write the answer; `extra` is further header lines, each with its line end."""
-        self.connection.respond(status, content_type, body, extra)
 
 
 class Application(Protocol):
@@ -87,6 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
         self._scratch: bytearray | None = None
         self._slot: int | None = None
         self._held = False  # the slot belongs to a batch under way, and is freed by `release`
@@ -104,6 +95,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected; one too many is told so and closed."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour, not by class
+        socket = transport.get_extra_info("socket")
+        self._descriptor = -1 if socket is None else socket.fileno()
         if len(self._registry) >= self._limits.connections:
             text = f"{self._limits.connections} connections are open, which is the limit"
             self._application.on_bad(self, 503, text)
@@ -178,25 +171,17 @@ class Connection(asyncio.BufferedProtocol):
         self._free_slot()
 
     def respond(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """Write the answer of the request at hand; `extra` is further header lines, each with its
-        line end.
-        """
+        """Answer the request at hand; `extra` is further header lines, each with its line end."""
+        self.answer(head_lines(status, content_type, len(body)) + extra, body)
+
+    def answer(self, lines: bytes, body: bytes) -> None:
+        """Answer the request at hand with a head that is ready but for the empty line."""
         if self._transport is None or self._answered:
             return
         self._answered, self._held = True, False
         exchange = self._exchange
         keep = exchange is not None and exchange.head.keep_alive and not self.closing
-        self._transport.write(
-            b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b"
-            % (
-                REASONS[status],
-                content_type,
-                len(body),
-                extra,
-                b"" if keep else b"Connection: close\r\n",
-                body,
-            )
-        )
+        self._write(b"%b%b%b" % (lines, b"\r\n" if keep else b"Connection: close\r\n\r\n", body))
         if not keep:
             self.close()
         elif exchange is not None and not self._is_complete():
@@ -206,6 +191,23 @@ class Connection(asyncio.BufferedProtocol):
             self._next_if_done()
 
     # -- inside
+
+    def _write(self, data: bytes) -> None:
+        """Straight to the socket where nothing waits before it: the event loop itself writes only at the end
+        of its round, after all that there is to read.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._descriptor, data)
+            except OSError:  # full, or broken: the transport finds out
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
 
     def _is_complete(self) -> bool:
         if self._exchange is None:
@@ -231,7 +233,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._application.on_bad(self, 431, f"the request's head is over {HEAD_LIMIT} bytes")
             return None
         try:
-            head = parse_head(start[:end])
+            head, attributes = read_head(start[:end])
         except httptools.HttpParserError as error:
             return self._application.on_bad(self, 400, f"not an HTTP/1.1 request: {error}")
         except ValueError as error:
@@ -240,14 +242,14 @@ class Connection(asyncio.BufferedProtocol):
         if head.length > most:
             text = f"Content-Length: {head.length} is not allowed; allowed: at most {most} bytes"
             return self._application.on_bad(self, 413, text)
-        exchange = Exchange(head, self._pace.arrival(), self)
+        exchange = Exchange(head, attributes, self._pace.arrival(), self)
         self._exchange, self._head_size, self._answered = exchange, end, False
         surplus = self._filled - end - head.length
         if surplus > 0:
             self._keep_pipelined(received[end + head.length :])
             self._filled -= surplus
-        if head.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.expects_continue:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._application.on_head(exchange)
         if self._exchange is not exchange:
             return None  # answered, and on to the next
@@ -297,55 +299,3 @@ class Connection(asyncio.BufferedProtocol):
 
     def _is_open(self) -> bool:
         return self._transport is not None and not self.closing
-
-
-WANTED = {
-    name.encode(): name
-    for name in (
-        "accept",
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "inference-header-content-length",
-        "transfer-encoding",
-        "x-amzn-sagemaker-custom-attributes",
-    )
-}
-"""The headers that are read; the others are not even decoded."""
-
-
-class _HeadParser:
-    """Collects what httptools calls back with."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: dict[str, str] = {}
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        wanted = WANTED.get(name.lower())
-        if wanted is not None:
-            self.headers[wanted] = value.decode("latin-1")
-
-
-def parse_head(head: bytes) -> Head:
-    """Parse a head that ends in an empty line.
-
-    Raises httptools.HttpParserError when it is malformed, ValueError when the body has no stated length.
-    """
-    collected = _HeadParser()
-    parser = httptools.HttpRequestParser(collected)
-    parser.feed_data(head)
-    headers = collected.headers
-    if "transfer-encoding" in headers:
-        raise ValueError("Transfer-Encoding: not accepted; send the body with a Content-Length")
-    return Head(
-        method=parser.get_method().decode("ascii"),
-        path=collected.url.decode("latin-1").partition("?")[0],
-        headers=headers,
-        length=int(headers.get("content-length", "0")),
-        keep_alive=parser.get_http_version() == "1.1" and headers.get("connection", "").lower() != "close",
-    )

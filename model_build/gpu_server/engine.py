@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Overloaded, Refused
+from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Refused
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve, close_time, finish_time, round_down
 from model_build.gpu_server.metrics import Metrics
@@ -33,7 +33,9 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """The event loop's clock and timer."""
+    """The event loop's clock and timer; `lag`: how long an answer that is back now lies unseen, s."""
+
+    lag: float
 
     def time(self) -> float:
         """Seconds, monotonic."""
@@ -114,19 +116,17 @@ class Engine:
         """When a request that came now would be answered (s on the clock)."""
         free_at = min([lane.free_at(now) for lane in self._lanes])
         ahead = self.waiting.ahead_of(priority)
-        return finish_time(now, free_at, ahead, items, self.curve, len(self._lanes))
+        return finish_time(now, free_at, ahead, items, self.curve, len(self._lanes)) + self._clock.lag
 
-    def admit(self, items: int, deadline: float, priority: Priority, now: float) -> None:
-        """Raises Overloaded when the request cannot be answered by `deadline`; costs microseconds."""
+    def too_late(self, items: int, deadline: float, priority: Priority, now: float) -> float | None:
+        """The predicted wait in s of a request that cannot be answered by `deadline`, None when it can.
+
+        Costs a microsecond. Raises Refused when there is no worker.
+        """
         if not self._lanes:
             raise Refused("no worker is ready; see /ping", RESTART_S)
-        finish = self.predicted_finish(items, priority, now)
-        if now + (finish - now) * RESERVE + MARGIN_S > deadline:
-            self._metrics.refused += 1
-            wait_ms, left_ms = (finish - now) * 1000, (deadline - now) * 1000
-            raise Overloaded(
-                f"the answer would take {wait_ms:.1f} ms, {left_ms:.1f} ms are left", finish - now
-            )
+        wait = self.predicted_finish(items, priority, now) - now
+        return wait if now + wait * RESERVE + MARGIN_S > deadline else None
 
     def expect(self) -> None:
         """A request is being decoded elsewhere; `came` follows, and until then the engine is not idle."""
@@ -138,8 +138,7 @@ class Engine:
         self._tell_idle()
 
     def submit(self, request: Request) -> None:
-        """Queue an admitted request."""
-        request.enqueued = self._clock.time()
+        """Queue an admitted request, `enqueued` now."""
         self.waiting.add(request)
         if self._timer is not None and self.waiting.items < self.curve.max_batch:
             must_start = request.deadline - self._seconds(self.waiting.items) - MARGIN_S
@@ -158,7 +157,7 @@ class Engine:
         """Send every batch that should leave now, and set the timer for the next."""
         now = self._clock.time()
         start = min([lane.free_at(now) for lane in self._lanes], default=now)
-        for late in self.waiting.drop_late(start, self._seconds):
+        for late in self.waiting.drop_late(start + self._clock.lag, self._seconds):
             late.error = EndpointTimeout(
                 f"the deadline passed after {(now - late.arrived) * 1000:.1f} ms in the queue"
             )
@@ -238,6 +237,7 @@ class Engine:
             if part.count == request.items:
                 request.output = data
             else:
+                request.rows = request.rows or {}
                 request.rows[part.first] = data
             if errors or reply["nonfinite"]:
                 self._mark(part, row, errors, reply)
@@ -263,7 +263,7 @@ class Engine:
             request.error = model_error(where, errors[failed[0]], out_of_memory=out_of_memory)
             self._metrics.failed += 1
         bad = [part.first + index - row for index in reply["nonfinite"] if index in span]
-        request.nonfinite += bad
+        request.nonfinite += tuple(bad)
         self._metrics.nonfinite += len(bad)
 
     def add_lane(self, lane: Lane) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 import orjson
@@ -12,15 +13,15 @@ import orjson
 from handlers.errors import (
     EndpointTimeout,
     InvalidInput,
-    Overloaded,
     PayloadTooLarge,
     Refused,
     TurnoutError,
 )
 from model_build.gpu_server import wire
 from model_build.gpu_server.arena import Arena
-from model_build.gpu_server.connection import Connection, Exchange, Head
+from model_build.gpu_server.connection import Connection, Exchange
 from model_build.gpu_server.engine import Engine
+from model_build.gpu_server.head import Head, head_lines
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.spec import GraphSpec
 from model_build.gpu_server.waiting import Priority, Request
@@ -28,8 +29,8 @@ from model_build.gpu_server.waiting import Priority, Request
 JSON = b"application/json"
 RETRY_AFTER_S = 5.0
 RECHECK_S = 0.001
+TIMING = b"Server-Timing: queue;dur=%.3f, model;dur=%.3f\r\n"
 INLINE_JSON_BYTES = 65_536  # a longer text takes longer to decode than to hand over
-ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
 class Decoder(Protocol):
@@ -66,33 +67,30 @@ class Service:
         """Answer what needs no body; refuse here what cannot be met, so that the caller loses no time."""
         head = exchange.head
         try:
-            if (head.method, head.path) == ("GET", "/ping"):
+            if head.path == "/invocations" and head.method == "POST":
+                self._admit(exchange)
+            elif (head.method, head.path) == ("GET", "/ping"):
                 healthy, document = self._state()
                 self._answer(exchange, 200 if healthy else 503, document)
             elif (head.method, head.path) == ("GET", "/metrics"):
                 text = self._metrics.prometheus(self._gauges()).encode()
-                exchange.respond(200, b"text/plain; version=0.0.4", text)
-            elif head.path != "/invocations":
+                exchange.connection.respond(200, b"text/plain; version=0.0.4", text)
+            elif head.path == "/invocations":
+                self._answer(exchange, 405, {"error": f"method: {head.method} is not allowed; allowed: POST"})
+            else:
                 paths = "GET /ping, POST /invocations, GET /metrics"
                 self._answer(
                     exchange, 404, {"error": f"path: {head.path!r} is not allowed; allowed: {paths}"}
                 )
-            elif head.method != "POST":
-                self._answer(exchange, 405, {"error": f"method: {head.method} is not allowed; allowed: POST"})
-            else:
-                self._early_refusal(exchange)
         except TurnoutError as error:
             self._fail(exchange, error)
 
     def on_body(self, exchange: Exchange) -> None:
         """Decode, queue; the engine answers later."""
         start, length = exchange.body
-        headers = exchange.head.headers
         try:
             engine = self._engine_now()
-            size = wire.json_header_size(
-                headers.get("content-type", ""), headers.get("inference-header-content-length")
-            )
+            size = wire.json_header_size(exchange.head.content_type, exchange.head.header_length)
             if size is not None:
                 body = self._arena.memory[start : start + length]
                 self._queue(exchange, engine, wire.decode_binary(body, size, engine.spec))
@@ -113,15 +111,23 @@ class Service:
         extra = b"Retry-After: 1\r\n" if full else b""
         connection.respond(status, JSON, json.dumps({"error": text}).encode(), extra)
 
-    def _early_refusal(self, exchange: Exchange) -> None:
+    def _admit(self, exchange: Exchange) -> None:
+        """Refuse, or note what the request was admitted as."""
         engine = self._engine_now()
-        deadline, priority = self._constraints(exchange)
-        binary = exchange.head.headers.get("content-type", "").startswith(wire.BINARY_TYPE)
-        items = max(1, exchange.head.length // engine.spec.item_bytes) if binary else 1
-        now = engine.now()
-        engine.admit(items, deadline, priority, now)
-        exchange.admitted = (items, deadline, priority)
+        stated_s, priority = constraints(exchange.attributes)
+        items, now = _expected_items(exchange.head, engine.spec), engine.now()
+        deadline = exchange.arrived + (self._deadline_s if stated_s is None else stated_s)
+        late_s = engine.too_late(items, deadline, priority, now)
+        if late_s is not None:
+            return self._refuse(exchange, late_s)
+        exchange.items, exchange.deadline, exchange.priority = items, deadline, priority
         exchange.admitted_at = now
+        return None
+
+    def _refuse(self, exchange: Exchange, wait_s: float) -> None:
+        self._metrics.requests += 1
+        self._metrics.refused += 1
+        exchange.connection.answer(*refusal(round(wait_s * 10_000)))
 
     def _room(self, start: int) -> int:
         return self._arena.slot_bytes - start % self._arena.slot_bytes
@@ -152,12 +158,11 @@ class Service:
         self._decoder.decode(start, length, self._room(start), engine.spec, decoded)
 
     def _queue(self, exchange: Exchange, engine: Engine, layout: wire.Layout) -> None:
-        items, start = layout.items, exchange.body[0]
-        binary = layout.binary_output or exchange.head.headers.get("accept", "").startswith(wire.BINARY_TYPE)
-        assumed, deadline, level = exchange.admitted or (0, 0.0, 0)
-        priority, now = Priority(level), engine.now()
-        if items > assumed or now - exchange.admitted_at > RECHECK_S:
-            engine.admit(items, deadline, priority, now)
+        items, start, now = layout.items, exchange.body[0], engine.now()
+        if items > exchange.items or now - exchange.admitted_at > RECHECK_S:
+            late_s = engine.too_late(items, exchange.deadline, exchange.priority, now)
+            if late_s is not None:
+                return self._refuse(exchange, late_s)
 
         def finished(request: Request) -> None:
             if request.cancelled:
@@ -166,23 +171,24 @@ class Service:
                 self._fail(exchange, request.error)
             else:
                 self._metrics.requests += 1
+                binary = layout.binary_output or exchange.head.accept.startswith(wire.BINARY_TYPE)
                 content, answer = wire.encode(
                     engine.spec, request.output, items, binary, layout.id, request.nonfinite
                 )
-                timing = (
-                    f"Server-Timing: queue;dur={request.queue_ms:.3f}, model;dur={request.model_ms:.3f}\r\n"
-                )
-                exchange.respond(200, content, answer, timing.encode())
-
-        offsets = tuple(start + offset for offset in layout.offsets)
-        request = Request(items, offsets, exchange.arrived, deadline, finished, priority)
+                timing = (request.queue_ms, request.model_ms)
+                exchange.connection.answer(head_lines(200, content, len(answer)) + TIMING % timing, answer)
 
         def gone() -> None:
             self._metrics.disconnected += 1
             engine.cancel(request)
 
+        offsets = tuple([start + offset for offset in layout.offsets])
+        request = Request(
+            items, offsets, exchange.arrived, exchange.deadline, finished, exchange.priority, now
+        )
         exchange.on_gone = gone
         engine.submit(request)
+        return None
 
     def _engine_now(self) -> Engine:
         if self.draining:
@@ -190,10 +196,6 @@ class Service:
         if self.engine is None:
             raise Refused("no model is ready; see /ping", RETRY_AFTER_S)
         return self.engine
-
-    def _constraints(self, exchange: Exchange) -> tuple[float, Priority]:
-        stated, priority = constraints(exchange.head)
-        return exchange.arrived + (self._deadline_s if stated is None else stated / 1000), priority
 
     def _gauges(self) -> dict[str, float]:
         healthy, _ = self._state()
@@ -210,7 +212,7 @@ class Service:
     def _answer(
         self, exchange: Exchange, status: int, document: dict[str, object], extra: bytes = b""
     ) -> None:
-        exchange.respond(status, JSON, orjson.dumps(document), extra)
+        exchange.connection.respond(status, JSON, orjson.dumps(document), extra)
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
         self._metrics.requests += 1
@@ -219,10 +221,7 @@ class Service:
         extra = b""
         if isinstance(error, Refused):
             extra = f"Retry-After: {max(1, math.ceil(error.retry_after_s))}\r\n".encode()
-        if isinstance(error, Overloaded):
-            document["predicted_wait_ms"] = round(error.retry_after_s * 1000, 3)
-        elif status < 500:
-            self._metrics.invalid += 1
+        self._metrics.invalid += status < 500
         self._answer(exchange, status, document, extra)
 
 
@@ -231,7 +230,6 @@ def status_of(error: Exception) -> int:
     statuses = (
         (PayloadTooLarge, 413),
         (InvalidInput, 400),
-        (Overloaded, 429),
         (EndpointTimeout, 504),
         (Refused, 503),
     )
@@ -247,18 +245,19 @@ PRIORITIES = {
 """What the API calls them, and the two queues that there are here."""
 
 
-def constraints(head: Head) -> tuple[float | None, Priority]:
-    """(deadline in ms or None, priority) from the custom attributes, `deadline_ms=12.5,priority=interactive`.
+@lru_cache(maxsize=1024)
+def constraints(attributes: bytes) -> tuple[float | None, Priority]:
+    """(deadline in s or None, priority) from the custom attributes, `deadline_ms=12.5,priority=interactive`.
 
     Other attributes are ignored. Raises InvalidInput for a value that is not allowed.
     """
     deadline: float | None = None
     priority = Priority.INTERACTIVE
-    for pair in head.headers.get(ATTRIBUTES, "").split(","):
+    for pair in attributes.decode("latin-1").split(","):
         name, _, value = pair.strip().partition("=")
         if name == "deadline_ms":
             try:
-                deadline = float(value)
+                deadline = float(value) / 1000
             except ValueError:
                 deadline = math.nan
             if not 0 <= deadline < math.inf:
@@ -268,3 +267,20 @@ def constraints(head: Head) -> tuple[float | None, Priority]:
                 raise InvalidInput("priority", value, " | ".join(PRIORITIES))
             priority = PRIORITIES[value]
     return deadline, priority
+
+
+@lru_cache(maxsize=1024)
+def refusal(wait: int) -> tuple[bytes, bytes]:
+    """(head, body) of a refusal for a predicted wait of so many tenths of a millisecond."""
+    ms = wait / 10
+    text = f"the answer would take {ms} ms, and less is left of the deadline"
+    body = orjson.dumps({"error": text, "predicted_wait_ms": ms})
+    retry = b"Retry-After: %d\r\n" % max(1, math.ceil(ms / 1000))
+    return head_lines(429, JSON, len(body)) + retry, body
+
+
+@lru_cache(maxsize=1024)
+def _expected_items(head: Head, spec: GraphSpec) -> int:
+    """Items that a body is likely to hold; only a binary body's length tells."""
+    binary = head.content_type.startswith(wire.BINARY_TYPE)
+    return max(1, head.length // spec.item_bytes) if binary else 1

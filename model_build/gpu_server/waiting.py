@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from model_build.gpu_server.batching import Waiting
@@ -27,8 +27,9 @@ class Request:
     """One admitted request: `offsets` are its inputs' first bytes in the arena; `arrived`, `deadline` in
     seconds.
 
-    `taken` items are in batches, `answered` have come back; `output` collects theirs. `finished` is called
-    exactly once, when the last part is back or the request is dropped.
+    `taken` items are in batches, `answered` have come back; `output` is the whole answer, and `rows` collects it
+    for a request that was split. `finished` is called exactly once, when the last part is back or the request
+    is dropped.
     """
 
     items: int
@@ -41,8 +42,8 @@ class Request:
     taken: int = 0
     answered: int = 0
     output: bytes = b""
-    rows: dict[int, bytes] = field(default_factory=dict)
-    nonfinite: list[int] = field(default_factory=list)
+    rows: dict[int, bytes] | None = None
+    nonfinite: tuple[int, ...] = ()
     error: Exception | None = None
     cancelled: bool = False
     queue_ms: float = 0.0

@@ -9,7 +9,7 @@ second, so it reads one known graph and knows nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -152,30 +152,45 @@ def _plain(value: Any) -> Any:
 
 
 def encode(
-    spec: GraphSpec, output: bytes, items: int, binary: bool, request_id: str | None, nonfinite: list[int]
+    spec: GraphSpec, output: bytes, items: int, binary: bool, request_id: str | None, nonfinite: Sequence[int]
 ) -> tuple[bytes, bytes]:
     """(content type, body) of an answer; `output` holds the graph's output for `items` items.
 
     `nonfinite` lists items whose output holds NaN or infinity: they are named in `parameters`, and are null
     in JSON.
     """
+    if binary:
+        header = _binary_header if nonfinite else _usual_header
+        content, start = header(spec, len(output), items, request_id, tuple(nonfinite))
+        return content, start + output
+    data = np.frombuffer(output, spec.output.dtype)
+    document = _answer_document(spec, items, request_id, nonfinite, {"data": data})
+    return b"application/json", orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _answer_document(
+    spec: GraphSpec, items: int, request_id: str | None, nonfinite: Sequence[int], rest: dict[str, Any]
+) -> dict[str, Any]:
     tensor = spec.output
-    entry: dict[str, Any] = {
-        "name": tensor.name,
-        "datatype": tensor.datatype,
-        "shape": (items, *tensor.shape),
-    }
+    entry = {"name": tensor.name, "datatype": tensor.datatype, "shape": (items, *tensor.shape), **rest}
     document: dict[str, Any] = {"model_name": spec.model, "model_version": spec.release, "outputs": (entry,)}
     if request_id is not None:
         document["id"] = request_id
     if nonfinite:
         document["parameters"] = {"nonfinite_items": nonfinite}
-    if not binary:
-        entry["data"] = np.frombuffer(output, tensor.dtype)
-        return b"application/json", orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    entry["parameters"] = {"binary_data_size": len(output)}
-    header = orjson.dumps(document)
-    return f"{BINARY_TYPE};{HEADER_SIZE}{len(header)}".encode(), header + output
+    return document
+
+
+def _binary_header(
+    spec: GraphSpec, size: int, items: int, request_id: str | None, nonfinite: tuple[int, ...]
+) -> tuple[bytes, bytes]:
+    """(content type, JSON header) of a binary answer with `size` bytes of output."""
+    rest = {"parameters": {"binary_data_size": size}}
+    header = orjson.dumps(_answer_document(spec, items, request_id, nonfinite, rest))
+    return f"{BINARY_TYPE};{HEADER_SIZE}{len(header)}".encode(), header
+
+
+_usual_header = lru_cache(maxsize=1024)(_binary_header)
 
 
 def _document(text: bytes | memoryview) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """An open-loop load generator for one HTTP server: Poisson arrivals, latency from the intended send time.
 
 A generator that waits for answers before it sends hides the queue that it makes (coordinated omission);
-this one
-sends on schedule, on a free connection or a new one. Rate 0 is a closed loop, which finds the capacity.
+this one sends on schedule, on a free connection of `connections` or, where all wait for answers, on the next
+that becomes free. Rate 0 is a closed loop, which finds the capacity.
 Run as a process: `python -m scripts.bench.gpu_load JSON`, which prints one JSON document.
 """
 
@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import random
+import re
 import select
 import socket
 import sys
@@ -20,6 +21,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +110,19 @@ class Client:
             self.unsent = self.unsent[self.socket.send(self.unsent) :]
         return not self.unsent
 
-    def receive(self) -> int | None:
-        """The status once the answer is complete, 0 when the server closed, None when more is to come."""
-        data = self.socket.recv(1 << 18)
-        if not data:
+    def receive(self, buffer: memoryview) -> int | None:
+        """The status once the answer is complete, 0 when the server closed, None when more is to come.
+
+        `buffer` is room to read into, used again for each connection.
+        """
+        size = self.socket.recv_into(buffer)
+        if not size:
             return 0
-        received = self._received + data if self._received else data
+        received = self._received + bytes(buffer[:size])
         end = received.find(b"\r\n\r\n")
         if end >= 0:
-            length = received[:end].lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0]
-            if len(received) >= end + 4 + int(length):
+            length = LENGTH.search(received, 0, end)
+            if length is None or len(received) >= end + 4 + int(length[1]):
                 self._received = b""
                 return int(received[9:12])
         self._received = received
@@ -135,6 +141,7 @@ class Run:
         self.outcome = Outcome(seconds=load.seconds)
         self._draw = random.Random(load.seed)  # noqa: S311  # arrivals, not secrets
         self._epoll = select.epoll()
+        self._buffer = memoryview(bytearray(1 << 18))
         self._clients: dict[int, Client] = {}
         self._free: list[Client] = []
         self._waiting: deque[float] = deque()
@@ -189,7 +196,7 @@ class Run:
                 if client.answered:  # refused while the body was still on its way
                     self._use_again(client)
             if event & ~select.EPOLLOUT:
-                status = client.receive()
+                status = client.receive(self._buffer)
                 if status == 0:
                     self._lose(number)
                 elif status is not None:

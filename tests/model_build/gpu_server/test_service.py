@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import tracemalloc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import httptools
 import numpy as np
+import pytest
 
 from model_build.gpu_server import wire
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve
 from model_build.gpu_server.connection import READ_SIZE, Connection, Limits
 from model_build.gpu_server.engine import DEPTH, Engine, Lane
+from model_build.gpu_server.head import read_head
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.pace import Pace
 from model_build.gpu_server.service import Service
@@ -54,17 +58,27 @@ class Held:
 class Client:
     """A connection whose transport keeps what is written."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, direct: socket.socket | None = None) -> None:
         self.written: list[bytes] = []
+        self.socket = direct
         self.closed = self.paused = False
         self.connection = Connection(house.service, house.arena, house.pace, house.clients, LIMITS)
-        self.connection.connection_made(self)  # type: ignore[arg-type]  # the two calls that are made of it
+        self.connection.connection_made(self)  # type: ignore[arg-type]  # the calls that are made of it
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
     def close(self) -> None:
         self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_extra_info(self, _name: str) -> socket.socket | None:
+        return self.socket
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.written))
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -283,3 +297,37 @@ def test_without_a_free_place_a_request_is_refused_and_the_connection_goes_on() 
         assert first_value(client) == -4
 
     run(scenario)
+
+
+def test_an_answer_goes_straight_to_the_socket_and_what_does_not_fit_to_the_transport_behind_it() -> None:
+    async def scenario(house: House) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            client = Client(house, ours)
+            ping = b"GET /ping HTTP/1.1\r\n\r\n"
+            client.send(ping)
+            one = theirs.recv(65536)
+            assert (one[9:12], client.written) == (b"200", [])
+            while not client.written:
+                client.send(ping)
+            client.send(ping)  # behind what waits in the transport, not past it
+            ours.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: theirs.recv(65536), b"")) + b"".join(client.written)
+            assert received == one * (len(received) // len(one))
+            assert client.written[-1] == one
+
+    run(scenario)
+
+
+def test_attributes_change_while_the_rest_of_the_head_repeats() -> None:
+    lines = b"POST /invocations HTTP/1.1\r\n%bContent-Length: 3\r\n\r\n"
+    name = b"X-Amzn-SageMaker-Custom-Attributes: "
+    first, attributes = read_head(lines % (name + b"deadline_ms=4\r\n"))
+    again, others = read_head(lines % (name.lower() + b"deadline_ms=5\r\n"))
+    assert (attributes.strip(), others.strip()) == (b"deadline_ms=4", b"deadline_ms=5")
+    assert again is first
+    assert (first.length, first.keep_alive) == (3, True)
+    assert read_head(lines % b"") == (first, b"")
+    with pytest.raises(httptools.HttpParserError):
+        read_head(lines % (name + b"deadline_ms=5\nContent-Length: 9\r\n"))
