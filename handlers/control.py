@@ -40,7 +40,7 @@ from handlers.serving.release import ReleaseSource, parse_pointer
 LEASE_S = 55.0
 WATCH_S = 5.0
 WATCHED_S = 40.0
-"""How long a run watches, from its begin: it ends before its function's time does."""
+"""How long after its begin a run still watches: it ends before its function's time does."""
 NAMESPACE = "turnout"
 logger = Logger()
 
@@ -71,13 +71,17 @@ def run(
 
 
 def watch(
-    models: tuple[Controlled, ...], ports: Ports, clock: Callable[[], float], sleep: Callable[[float], None]
+    models: tuple[Controlled, ...],
+    ports: Ports,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    until: float,
 ) -> None:
-    """Publish anew as soon as an instance that was starting is ready, until none is or for `WATCHED_S`.
+    """Publish anew as soon as an instance that was starting is ready, while any is and it is not `until`.
 
-    `clock` gives epoch s. A round in the same minute learns nothing and scales nothing (`controller`).
+    `clock` gives epoch s. A second round in a minute only publishes (`controller`); one in the next
+    minute is that minute's, and the scheduled one the second.
     """
-    until = clock() + WATCHED_S
     starting = _starting(models, ports)
     while starting and clock() + WATCH_S <= until:
         sleep(WATCH_S)
@@ -216,8 +220,8 @@ def _started() -> tuple[tuple[Controlled, ...], Ports]:
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Entry: one round. An event with `dry_run: true` logs what would be done and does nothing."""
     models, ports = _started()
-    dry_run = event.get("dry_run") is True
-    done = run(models, ports, context.aws_request_id, time.time(), dry_run=dry_run)
+    began, dry_run = time.time(), event.get("dry_run") is True
+    done = run(models, ports, context.aws_request_id, began, dry_run=dry_run)
     if not dry_run and "skipped" not in done:
-        watch(models, ports, time.time, time.sleep)
+        watch(models, ports, time.time, time.sleep, began + WATCHED_S)
     return done

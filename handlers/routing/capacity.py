@@ -21,14 +21,15 @@ at α = 1, and 2 + 1/α for α < 1). Where they are not convex, because the firs
 the model from the colocated to the split topology and so changes the price of every request, the work
 function still compares whole sizes, which level-wise ledgers cannot.
 
-**The forecast and the learned threshold.** A low α acts early, which is right where the load stays, and wrong
-where it comes and goes. So by default (`threshold` None) several `Expert`s run beside each other, on paper,
-each with its own memory, instances (with the start-up delay) and bill: the rule at each of `THRESHOLDS`, and
-a forecast that the costs of the last minutes (smoothed, half-life `SMOOTHED_S`) will last for `HORIZON_S`
-more: it holds the size n that is cheapest over that time, |n − held| starts included. A start whose price is
-earned within the horizon is thus ordered at once, others wait for the rules' evidence. The fleet follows the
-expert whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their
-start (Blum and Burch 2000: experts over metrical task systems), beginning with the forecast.
+**The forecast and the learned threshold.** A low α acts early, which is right where the load stays, and
+wrong where it comes and goes. So by default (`threshold` None) several `Expert`s run beside each other, on
+paper, each with its own memory, instances (with the start-up delay) and bill: the rule at each of
+`THRESHOLDS`, and a forecast that the costs of the last minutes (their mean, fading with half-life
+`SMOOTHED_S`) will last for `HORIZON_S` more: it holds the size n that is cheapest over that time, its
+starts included. A start whose price is earned within the horizon is thus ordered at once, others wait for
+the rules' evidence; to let an instance go costs nothing here as in the bill. The fleet follows the expert
+whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their start
+(Blum and Burch 2000: experts over metrical task systems), beginning with the forecast.
 The plain rule (α = 1) is the last expert and the safety net: whenever the bill of what was really held, less
 the starts of what is held, exceeds the plain rule's by more than
 
@@ -74,7 +75,7 @@ FORECAST = 0.0
 EXPERTS = (FORECAST, *THRESHOLDS)
 FIRST = 0
 HORIZON_S = 1800.0
-SMOOTHED_S = 240.0
+SMOOTHED_S = 300.0
 MEMORY_S = 6 * 3600.0
 TRUST_STARTS = 1.0
 TRUST_SHARE = 0.1
@@ -201,8 +202,9 @@ def _advance(
     ready = expert.ready + sum(1 for left in waiting if left <= 0.0)
     waiting = [left for left in waiting if left > 0.0]
     held = ready + len(waiting)
+    seen_s = 0.0
     if expert.threshold == FORECAST:
-        after, target = _forecast(expert.work_usd, costs, held, interval_s, economics)
+        after, seen_s, target = _forecast(expert, costs, held, interval_s, economics)
     else:
         price = expert.threshold * economics.startup_usd
         charged = charge(expert.work_usd, costs, price, held)
@@ -223,29 +225,23 @@ def _advance(
         starting_s=tuple(waiting),
         recent_usd=expert.recent_usd * 0.5 ** (interval_s / MEMORY_S) + paid,
         bill_usd=expert.bill_usd + paid,
+        seen_s=seen_s,
     )
 
 
 def _forecast(
-    smoothed: Sequence[float],
-    costs: Sequence[float],
-    held: int,
-    interval_s: float,
-    economics: CapacityEconomics,
-) -> tuple[list[float], int]:
-    """The costs by size, smoothed, in USD per second, and the best size if they last for `HORIZON_S`.
-
-    To move has its price in both directions: a start, or the start that it would take to come back.
-    """
-    rates = [cost / interval_s for cost in costs]
-    if len(smoothed) == len(rates):
+    expert: Expert, costs: Sequence[float], held: int, interval_s: float, economics: CapacityEconomics
+) -> tuple[list[float], float, int]:
+    """The costs by size so far, fading; how many seconds they are of; the best size if their mean lasts."""
+    work, seen_s = list(costs), interval_s
+    if len(expert.work_usd) == len(work):
         kept = 0.5 ** (interval_s / SMOOTHED_S)
-        rates = [kept * before + (1.0 - kept) * now for before, now in zip(smoothed, rates, strict=True)]
-    start = economics.startup_usd
+        work = [kept * before + now for before, now in zip(expert.work_usd, work, strict=True)]
+        seen_s += kept * expert.seen_s
+    start = economics.startup_usd * seen_s / HORIZON_S
     sizes = range(economics.min_instances, economics.max_instances + 1)
-    return rates, min(
-        sizes, key=lambda size: (HORIZON_S * rates[size] + start * abs(size - held), abs(size - held))
-    )
+    best = min(sizes, key=lambda size: (work[size] + start * max(size - held, 0), abs(size - held)))
+    return work, seen_s, best
 
 
 def _leader(experts: Sequence[Expert], followed: float, start_usd: float) -> Expert:

@@ -89,8 +89,9 @@ class CapacityObservation:
 class Expert:
     """The rule at one α: its work function, and what it would hold and would have paid.
 
-    `work_usd` is relative to its least value, by size. `starting_s` are the seconds until each ordered
-    instance would be ready. `recent_usd` is its bill, forgetting; `bill_usd` all of it.
+    `work_usd` is relative to its least value, by size; a forecast's are the costs of `seen_s` seconds.
+    `starting_s` are the seconds until each ordered instance would be ready. `recent_usd` is its bill,
+    forgetting; `bill_usd` all of it.
     """
 
     threshold: float
@@ -99,6 +100,7 @@ class Expert:
     starting_s: tuple[float, ...] = ()
     recent_usd: float = 0.0
     bill_usd: float = 0.0
+    seen_s: float = 0.0
 
     @property
     def held(self) -> int:
@@ -141,6 +143,7 @@ class CapacityState:
                         _amounts(raw["starting_s"]),
                         float(raw["recent_usd"]),
                         float(raw["bill_usd"]),
+                        float(raw.get("seen_s", 0.0)),
                     )
                     for raw in body.get("experts", ())
                 ),

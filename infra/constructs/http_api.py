@@ -9,11 +9,16 @@ import aws_cdk as cdk
 from aws_cdk import aws_apigatewayv2 as apigw
 from constructs import Construct
 
+from handlers.protocol.constraints import HEADER_PREFIX, PARSERS
 from infra.config import Domain, Stage
 from infra.constructs.api_parts import Targets, access_logs, invocation_uri, permit, stage_variables
 from infra.names import API_STAGES
 
 INTEGRATION_TIMEOUT_MS = 30_000
+METHODS = ("GET", "POST")
+SIGNATURE = ("authorization", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token")
+BINARY = "inference-header-content-length"
+CONSTRAINTS = tuple(HEADER_PREFIX + name.replace("_", "-") for name in PARSERS)
 LOG_FORMAT = {
     "requestId": "$context.requestId",
     "ip": "$context.identity.sourceIp",
@@ -74,11 +79,14 @@ class HttpApi(Construct):
             for model, aliases in targets.items()
         }
         permit(self, self.api_id, targets)
-        for model, integration in integrations.items():
-            self._route(f"ANY /v2/models/{model}", integration)
-            self._route(f"ANY /v2/models/{model}/{{proxy+}}", integration)
         first = next(iter(integrations.values()))
-        for key in ("GET /v2", "GET /v2/health/{proxy+}", "ANY /v2/models/{proxy+}"):
+        # An ANY route would take a browser's preflight too, which nobody signs, before API Gateway answers.
+        for verb in METHODS if settings.cors_origins else ("ANY",):
+            for model, integration in integrations.items():
+                self._route(f"{verb} /v2/models/{model}", integration)
+                self._route(f"{verb} /v2/models/{model}/{{proxy+}}", integration)
+            self._route(f"{verb} /v2/models/{{proxy+}}", first)
+        for key in ("GET /v2", "GET /v2/health/{proxy+}"):
             self._route(key, first)
         self.stage = self._stage(name, targets)
         if settings.domain:
@@ -111,8 +119,9 @@ class HttpApi(Construct):
             return None
         return apigw.CfnApi.CorsProperty(
             allow_origins=origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["content-type", "authorization"],
+            allow_methods=list(METHODS),
+            allow_headers=[*SIGNATURE, "content-type", BINARY, *CONSTRAINTS],
+            expose_headers=[BINARY, "server-timing", "retry-after"],
         )
 
     def _authorize(self) -> Authorization:

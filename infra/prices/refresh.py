@@ -1,7 +1,8 @@
 """Rewrites a region's price table from AWS's public price list (bulk files, no credentials).
 
 An offer's region index names its current file; `products[sku]` joined with `terms.OnDemand[sku]` gives the
-price, and `publicationDate` its date. Rows for which the list has no rule here are kept as they are.
+price, and `publicationDate` its date. Rows for which the list has no rule here are kept as they are; in the
+first table of a region they are another region's, and say so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from handlers.errors import InvalidConfig, TurnoutError
 from infra.prices.table import FOLDER, Instance, Price, PriceTable, load_prices
@@ -20,6 +21,7 @@ from infra.prices.table import FOLDER, Instance, Price, PriceTable, load_prices
 HOST = "https://pricing.us-east-1.amazonaws.com"
 SOURCE = "AWS Price List bulk file"
 Fetch = Callable[[str], bytes]
+Row = TypeVar("Row", Price, Instance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def refreshed(region: str, fetch: Fetch, base: PriceTable) -> PriceTable:
 
     Raises InvalidConfig with the known regions for one that the list does not have.
     """
-    prices, instances = dict(base.prices), dict(base.instances)
+    prices = {key: _carried(row, base.region, region) for key, row in base.prices.items()}
+    instances = {key: _carried(row, base.region, region) for key, row in base.instances.items()}
     for offer in sorted({rule.offer for rule in RULES}):
         document = _offer(offer, region, fetch)
         for rule in (rule for rule in RULES if rule.offer == offer):
@@ -75,6 +78,13 @@ def refreshed(region: str, fetch: Fetch, base: PriceTable) -> PriceTable:
                 instances[name], usd_per_hour=usd, as_of=_date(document), confidence="high", source=SOURCE
             )
     return PriceTable(region, prices, instances)
+
+
+def _carried(row: Row, origin: str, region: str) -> Row:
+    """A row that the list may not replace: in a table of another region it is only a first guess."""
+    if origin == region:
+        return row
+    return replace(row, confidence="low", source=f"{origin}'s: {row.source}")
 
 
 def write(table: PriceTable, folder: Path = FOLDER) -> Path:

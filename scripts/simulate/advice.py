@@ -113,8 +113,8 @@ def _gpu_sentences(plan: Plan, best: str) -> list[str]:
     if one.gpu_hours > 0:
         waste = plan.monthly_usd(one.components_usd["GPU starts"])
         said.append(
-            f"The GPU ran {one.gpu_hours:.2f} instance-hours, started {one.gpu_starts} times "
-            f"({waste:,.2f} USD a month went into starting)."
+            f"The GPU ran {one.gpu_hours:.2f} instance-hours, in {one.gpu_starts} "
+            f"{'start' if one.gpu_starts == 1 else 'starts'} ({waste:,.2f} USD a month went into starting)."
         )
     else:
         said.append("The GPU never earned its price here; it stays at zero and costs nothing.")

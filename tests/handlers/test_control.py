@@ -231,7 +231,7 @@ def test_an_instance_that_starts_is_looked_for_and_published_at_once(
         if len(slept) == ready_after:
             world.fleet.arrive()
 
-    watch((world.controlled,), world.ports, lambda: NOW + sum(slept), sleep)
+    watch((world.controlled,), world.ports, lambda: NOW + sum(slept), sleep, NOW + WATCHED_S)
 
     row = world.table.snapshot("digits")
     assert row is not None
@@ -245,7 +245,7 @@ def test_an_instance_that_starts_is_looked_for_and_published_at_once(
 
 def test_nothing_is_waited_for_where_no_instance_starts(world: World) -> None:
     world.fleet.now = FleetSize(2, 0, True)
-    watch((world.controlled,), world.ports, lambda: NOW, lambda _: pytest.fail("it slept"))
+    watch((world.controlled,), world.ports, lambda: NOW, lambda _: pytest.fail("it slept"), NOW + WATCHED_S)
 
 
 def test_the_route_leaves_the_front_a_round_before_the_last_instance_goes(world: World) -> None:

@@ -193,6 +193,13 @@ def test_jwt_and_a_domain_by_option(tmp_path: Path):
         "JWT"
     }
     assert len(resources(made, "AWS::ApiGatewayV2::DomainName")) == 1
+    # A browser's preflight is signed by nobody: no route may take it from API Gateway, which answers it
+    keys = {r["Properties"]["RouteKey"] for r in resources(made, "AWS::ApiGatewayV2::Route")}
+    assert {key.partition(" ")[0] for key in keys} == {"GET", "POST"}
+    assert {"POST /v2/models/digits/{proxy+}", "GET /v2/models/{proxy+}"} <= keys
+    (api,) = resources(made, "AWS::ApiGatewayV2::Api")
+    allowed = api["Properties"]["CorsConfiguration"]["AllowHeaders"]
+    assert {"authorization", "x-amz-date", "x-turnout-latency-slo-ms"} <= set(allowed)
     (key,) = resources(made, "AWS::KMS::Key")
     (by_service,) = (s for s in key["Properties"]["KeyPolicy"]["Statement"] if "Condition" in s)
     terms = by_service["Condition"]["StringEquals"]

@@ -115,9 +115,12 @@ def fetch(url: str) -> bytes:
     name = url.split("/aws/")[1].split("/")[0]
     if url.endswith("region_index.json"):
         path = f"/offers/v1.0/aws/{name}/20261120000000/us-east-1/index.json"
-        region = {"regionCode": "us-east-1", "currentVersionUrl": path}
+        regions = {
+            region: {"regionCode": region, "currentVersionUrl": path.replace("us-east-1", region)}
+            for region in ("us-east-1", "eu-central-1")
+        }
         head = {"formatVersion": "v1.0", "publicationDate": "2026-11-20T00:00:00Z"}
-        return json.dumps({**head, "regions": {"us-east-1": region}}).encode()
+        return json.dumps({**head, "regions": regions}).encode()
     return json.dumps(OFFERS[name]).encode()
 
 
@@ -141,6 +144,19 @@ def test_stated_prices_are_taken_and_dated_and_the_others_kept(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["us-east-1.json"]
 
 
+def test_the_first_table_of_a_region_says_which_prices_are_another_regions(tmp_path: Path):
+    made = refresh.refreshed("eu-central-1", fetch, load_prices())
+    stated, guessed = made.prices["lambda.arm64.gb_s"], made.prices["kms.key"]
+    assert (stated.confidence, stated.source) == ("high", "AWS Price List bulk file")
+    assert (guessed.confidence, guessed.source) == (
+        "low",
+        f"us-east-1's: {load_prices().prices['kms.key'].source}",
+    )
+    assert made.instances["ml.g4dn.xlarge"].confidence == "low"
+    assert made.instances["ml.g5.xlarge"].confidence == "high"
+    assert refresh.write(made, tmp_path).name == "eu-central-1.json"
+
+
 @pytest.mark.parametrize(
     ("usage", "taken"),
     [("Request", True), ("EUC1-Request", True), ("Request-ARM", False), ("Lambda-Edge-Request", False)],
@@ -152,7 +168,7 @@ def test_a_usage_type_may_have_its_region_in_front(usage: str, taken: bool):
 
 
 def test_a_region_that_the_list_does_not_have():
-    with pytest.raises(InvalidConfig, match=r"region: 'mars-north-1' .* one of us-east-1"):
+    with pytest.raises(InvalidConfig, match=r"region: 'mars-north-1' .* one of eu-central-1, us-east-1"):
         refresh.refreshed("mars-north-1", fetch, load_prices())
 
 

@@ -75,7 +75,9 @@ def test_one_request_is_a_trace(tmp_path: Path) -> None:
         ("time\n1.5\ninf\n", "line 3", "column time"),
         ("a,time\n1,2.5\n3\n", "line 3", "column time"),
         ("time\n2024-01-01T00:00:00\n17.5\n", "line 3", "column time"),
-        ('{"time": 1.5}\n{"time": \n', "line 2", "column"),
+        ('{"time": 1.5}\n{"time": \n', "line 2", "column 9"),
+        ('{"time": 1.5}\n{"other": 2}\n', "line 2", "column time"),
+        ('{"time": 1.5}\n[2]\n', "line 2", "column 1"),
         ('{"time": 1.5}\n{"time": [1]}\n', "line 2", "column time"),
         ("minute_1,minute_2,minute_3\n1,x,3\n", "line 2", "column minute_2"),
         ("time,count\n0,1\n60,-3\n", "line 3", "column count"),
@@ -89,6 +91,29 @@ def test_a_bad_row_is_named_or_skipped_and_counted(tmp_path: Path, text: str, li
     if "minute_1" not in text:
         trace = read(path, Options(skip_malformed=True))
         assert any("1 malformed row skipped" in note for note in trace.notes)
+
+
+def test_bad_rows_of_other_forms_are_named_or_skipped_too(tmp_path: Path) -> None:
+    """Given an access log, and a table with a row a function, then their bad rows are told as well."""
+    log = "\n".join(
+        f'1.2.3.4 - - [{day}/Oct/2024:13:55:36 +0000] "GET / HTTP/1.1" 200 1' for day in (10, 99, 11)
+    )
+    for text, column in ((log, "time"), ("f,1,2,3\na,1,1,1\nb,1,,1\n", "2")):
+        (tmp_path / "t.gz").write_bytes(gzip.compress(text.encode()))
+        line = 2 if column == "time" else 3
+        with pytest.raises(InvalidTrace, match=f"t.gz, line {line}, column {column}"):
+            read(tmp_path / "t.gz")
+        assert any(
+            "1 malformed row skipped" in n
+            for n in read(tmp_path / "t.gz", Options(skip_malformed=True)).notes
+        )
+
+
+def test_a_count_that_is_left_out_keeps_its_interval(tmp_path: Path) -> None:
+    """Given every second count malformed, then the intervals stay what they were."""
+    path = written(tmp_path, "t.csv", "minute,count\n0,5\n1,x\n2,7\n")
+    trace = read(path, Options(skip_malformed=True))
+    assert (trace.requests, trace.duration_s) == (12, 180.0)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "time\n", "time,count\n0,0\n", "a,b\nx,y\n"])
