@@ -92,7 +92,8 @@ def bench_server(
 
     def load(rate: float, seconds: float, deadline_ms: float = 0.0) -> dict[str, Any]:
         pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
-        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms))
+        warm_s = 0.5 * LONGER.get(model.name, 1)
+        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s))
 
     load(0, min(seconds, 2))  # warm
     cpu = cpu_seconds(server.pid)
@@ -111,7 +112,7 @@ def bench_server(
         row[f"p50_{share:.0%}"] = result["p50_ms"] or math.nan
         row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
     if server.name == "turnout" and not capacity_only:
-        load(OVERLOAD * capacity, min(seconds, 2), deadline_ms)  # the queue's places are touched once
+        load(OVERLOAD * capacity, seconds, deadline_ms)  # touches as many of the queue's places
         before = resident_mib(server.pid)
         result = load(OVERLOAD * capacity, seconds, deadline_ms)
         row["overload"] = {
