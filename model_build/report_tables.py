@@ -114,7 +114,8 @@ def memory(story: Story) -> str:
     profiled = story.parts.profiled
     rows = [
         (f"{r.memory_mb:,} MB", f"{r.vcpu:.2f}", str(r.threads),
-         *map(shown_ms, (r.p50, r.p95, r.p99, r.init_ms)), f"{r.usd_per_million:.3f}", "yes" if r.fits else "no", "modelled" if r.modelled else "measured")
+         *map(shown_ms, (r.p50, r.p95, r.p99, r.init_ms)),
+         f"{r.usd_per_million:.3f}", "yes" if r.fits else "no", "modelled" if r.modelled else "measured")
         for r in profiled.memory_table
     ]  # fmt: skip
     index = next(i for i, r in enumerate(profiled.memory_table) if r.memory_mb == profiled.memory_mb)
