@@ -22,6 +22,8 @@ from model_build.gpu_server.waiting import Priority
 
 HEAD_LIMIT = 16_384
 READ_SIZE = 65_536
+FORGOTTEN = memoryview(bytearray(READ_SIZE))
+"""Where every connection reads what it does not keep: each looks at it, if at all, before another reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next bytes go."""
         if self._exchange is not None and (self._discard or self._is_complete()):
-            return memoryview(self._scratch_buffer())
+            return FORGOTTEN
         if self._slot is None:
             self._slot = self._arena.acquire()
             if self._slot is None:
@@ -133,13 +135,13 @@ class Connection(asyncio.BufferedProtocol):
             surplus = nbytes - min(nbytes, self._discard)
             self._discard -= nbytes - surplus
             if surplus:
-                self._keep_pipelined(memoryview(self._scratch_buffer())[nbytes - surplus : nbytes])
+                self._keep_pipelined(FORGOTTEN[nbytes - surplus : nbytes])
             self._next_if_done()
         elif self._exchange is None:
             self._filled += nbytes
             self._read_head()
         elif self._is_complete():
-            self._keep_pipelined(memoryview(self._scratch_buffer())[:nbytes])
+            self._keep_pipelined(FORGOTTEN[:nbytes])
         else:
             self._filled += nbytes
             if self._is_complete():

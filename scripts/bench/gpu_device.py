@@ -1,6 +1,7 @@
 """What each switch buys on the device at hand: throughput and p99 by batch, and the distance to its ceiling.
 
-    python -m scripts.bench.gpu_device [--models light,medium,heavy] [--device auto] [--json]
+    python -m scripts.bench.gpu_device [--models light,medium,heavy] [--device auto] [--variants eager,aot]
+        [--json]
 
 On CPU it compares eager, compiled, ahead-of-time and half precision with one thread; on CUDA also with and
 without graphs. The ceiling is the device's own matrix multiplication, timed here in the same precision,
@@ -35,6 +36,7 @@ VARIANTS = (
     ("graph bf16", "eager", "bf16", True),
     ("compile graph bf16", "compile", "bf16", True),
 )
+LABELS = [variant[0] for variant in VARIANTS]
 
 
 def timed(backend: Backend, size: int, seconds: float) -> tuple[float, float]:
@@ -81,8 +83,10 @@ def operations(model: BenchModel) -> int:
     return int(counter.get_total_flops())
 
 
-def bench(model: BenchModel, name: str, sizes: tuple[int, ...], seconds: float) -> list[dict[str, Any]]:
-    """Every variant with one model."""
+def bench(
+    model: BenchModel, name: str, sizes: tuple[int, ...], seconds: float, wanted: list[str]
+) -> list[dict[str, Any]]:
+    """Every variant that is wanted with one model."""
     from handlers.serving.manifest import load
 
     device = torch.device(name)
@@ -101,7 +105,7 @@ def bench(model: BenchModel, name: str, sizes: tuple[int, ...], seconds: float) 
         )
         spec: GraphSpec = from_manifest(load(release))
         for label, engine, precision, graphs in VARIANTS:
-            if graphs and device.type == "cpu":
+            if label not in wanted or (graphs and device.type == "cpu"):
                 continue
             row: dict[str, Any] = {"model": model.name, "variant": label}
             try:
@@ -131,13 +135,20 @@ def main(
     device: str = "auto",
     sizes: str = "1,8,32",
     seconds: float = 1.0,
+    variants: str = ",".join(LABELS),
     as_json: bool = typer.Option(False, "--json"),
 ) -> None:
     """Measure and print the table (or one JSON document)."""
     torch.set_num_threads(1)
     name = device if device != "auto" else ("cuda:0" if torch.cuda.is_available() else "cpu")
+    wanted = variants.split(",")
+    unknown = [label for label in wanted if label not in LABELS]
+    if unknown:
+        raise typer.BadParameter(f"variants: {unknown} is not allowed; allowed: {', '.join(LABELS)}")
     batches = tuple(int(size) for size in sizes.split(","))
-    rows = [row for model in models.split(",") for row in bench(MODELS[model], name, batches, seconds)]
+    rows = [
+        row for model in models.split(",") for row in bench(MODELS[model], name, batches, seconds, wanted)
+    ]
     card = torch.cuda.get_device_name(name) if name.startswith("cuda") else "CPU, one thread"
     if as_json:
         print(json.dumps({"device": card, "rows": rows}))

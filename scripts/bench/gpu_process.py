@@ -86,11 +86,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def resident_mib(pid: int) -> float:
-    """Memory of a process, MiB (0 where /proc is missing)."""
+def own_mib(pid: int) -> float:
+    """Memory of a process without what it shares, MiB (0 where /proc is missing).
+
+    The places of the queue are shared memory: they grow to `MAX_QUEUE` at most, as they are touched.
+    """
     status = Path(f"/proc/{pid}/status")
     text = status.read_text() if status.exists() else ""
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
+    return next(
+        (int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("RssAnon")), 0.0
+    )
 
 
 def cpu_seconds(root: int) -> float:

@@ -53,7 +53,7 @@ def _of_row(
     if "overload" in row:
         over = row["overload"]
         goodput, refusal = over["goodput_share"], over["refusal_p99_ms"] or 0.0
-        before, after = over["rss_mib"]
+        before, after = over["own_mib"]
         found += [
             Target(f"{name}: goodput at 150 % at least 90 %", f"{goodput:.0%}", goodput >= 0.9),
             Target(f"{name}: refusals at 150 % p99 at most 2 ms", f"{refusal:.1f} ms", refusal <= 2),
@@ -103,7 +103,7 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
         lines.append(
             f"{'':18}at 150 %, deadline {over['deadline_ms']:.0f} ms: goodput {over['goodput_share']:.0%} of"
             f" capacity, refused {over['refused']} in {refusals}, dropped {over['statuses'].get('504', 0)},"
-            f" front {over['rss_mib'][0]:.0f} -> {over['rss_mib'][1]:.0f} MiB; generator"
+            f" front {over['own_mib'][0]:.0f} -> {over['own_mib'][1]:.0f} MiB; generator"
             f" {over['generator_cpu_share']:.0%} of a core, late by {over['send_lag_p99_ms']:.1f} ms at p99"
         )
     return lines

@@ -28,7 +28,7 @@ import typer
 
 from scripts.bench.gpu_load import Load
 from scripts.bench.gpu_models import MODELS, BenchModel, write_release
-from scripts.bench.gpu_process import Command, Running, cpu_seconds, free_port, resident_mib, running
+from scripts.bench.gpu_process import Command, Running, cpu_seconds, free_port, own_mib, running
 from scripts.bench.gpu_raw import raw_curve
 from scripts.bench.gpu_report import OVERLOAD, table
 from scripts.bench.pauses import machine_wait_ms
@@ -40,7 +40,7 @@ BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
 CONNECTIONS = {"light": 128, "medium": 32, "wide": 32, "heavy": 16}
 OVERLOAD_POOL = 1500
 """Connections where more comes than can be answered: with fewer the generator would wait for one."""
-LONGER = {"medium": 2, "heavy": 4}  # times the seconds: there are fewer requests in one
+LONGER = {"medium": 2, "heavy": 4}  # times the seconds, and seconds of warm-up: fewer requests are in one
 
 
 def body_of(model: BenchModel, kind: str) -> tuple[str, bytes]:
@@ -92,7 +92,7 @@ def bench_server(
 
     def load(rate: float, seconds: float, deadline_ms: float = 0.0) -> dict[str, Any]:
         pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
-        warm_s = 0.5 * LONGER.get(model.name, 1)
+        warm_s = LONGER.get(model.name, 0.5)
         return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s))
 
     load(0, min(seconds, 2))  # warm
@@ -113,7 +113,7 @@ def bench_server(
         row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
     if server.name == "turnout" and not capacity_only:
         load(OVERLOAD * capacity, seconds, deadline_ms)  # touches as many of the queue's places
-        before = resident_mib(server.pid)
+        before = own_mib(server.pid)
         result = load(OVERLOAD * capacity, seconds, deadline_ms)
         row["overload"] = {
             "deadline_ms": deadline_ms,
@@ -124,7 +124,7 @@ def bench_server(
             "statuses": result["statuses"],
             "send_lag_p99_ms": result["send_lag_p99_ms"],
             "generator_cpu_share": result["generator_cpu_share"],
-            "rss_mib": [before, resident_mib(server.pid)],
+            "own_mib": [before, own_mib(server.pid)],
         }
     return row
 
