@@ -15,51 +15,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from handlers.errors import BuildError, InvalidConfig, TurnoutError
-from infra import elf
+from infra import elf, package_tree
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".turnout" / "cache" / "package"
-BUDGET_MB = 100
-LIMIT_MB = 250
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 GLIBC_MINOR = 34  # Amazon Linux 2023, under Lambda's python3.13
 SMOKE_TEST = Path(__file__).parent / "package_smoke_test.py"
 
 MANAGED_RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
-
-# Never read at inference; each pattern was removed and the package smoke-tested (see docs/deploy.md).
-STRIPPED = (
-    "bin/*",
-    "onnxruntime/capi/libonnxruntime.so*",  # a second copy of what the pybind module contains
-    "onnxruntime/transformers/*",
-    "onnxruntime/quantization/*",
-    "onnxruntime/tools/*",
-    "onnxruntime/datasets/*",
-    "numpy/f2py/*",
-    "numpy/_core/include/*",
-    "numpy/*/tests/*",
-    "numpy/tests/*",
-    "numpy/_pyinstaller/*",
-    "*/tests/*",
-    "*.pyi",
-    "*.a",
-    "*.c",
-    "*.h",
-    "*.js",
-    "*.css",
-    "*.pxd",
-    "*.dist-info/RECORD",
-    "*.dist-info/INSTALLER",
-    "*.dist-info/REQUESTED",
-    "*.dist-info/direct_url.json",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +97,7 @@ def interpreter(python: str) -> Path | None:
 def identity(target: Target, root: Path = ROOT) -> str:
     """The hash (64 hex) of everything that decides the package's content."""
     digest = hashlib.sha256(f"{target} compiled={interpreter(target.python) is not None}".encode())
-    for path in (Path(__file__), *_sources(root)):
+    for path in (Path(__file__), Path(package_tree.__file__), *_sources(root)):
         digest.update(f"\0{path.name if path.is_absolute() else path}\0".encode())
         digest.update((root / path).read_bytes())
     return digest.hexdigest()
@@ -149,61 +118,20 @@ def build(target: Target, say: Callable[[str], None] = lambda _: None, cache: Pa
         tree = Path(temporary) / "tree"
         say(f"package {target.architecture} python{target.python}: wheels")
         _install(target, tree, cache / "wheels" / f"{target.architecture}-{target.python}")
-        strip(tree)
+        package_tree.strip(tree)
         _copy_sources(tree)
-        check_size(tree, say)
+        package_tree.check_size(tree, say)
         elf.check(tree, target.architecture)
         compiled = _compile(tree, target)
         tested = _smoke_test(tree, target)
         say(f"package {target.architecture} python{target.python}: zip")
-        packed = write_zip(tree, Path(temporary) / "package.zip")
+        packed = package_tree.write_zip(tree, Path(temporary) / "package.zip")
         final = cache / f"{key}.zip"
         packed.replace(final)
-        package = Package(final, key, size(tree), compiled, tested)
+        package = Package(final, key, package_tree.size(tree), compiled, tested)
         _write(package, done)
     say(package.line(target))
     return package
-
-
-def strip(tree: Path) -> None:
-    """Delete from `tree` what inference never reads."""
-    for path in sorted(tree.rglob("*"), reverse=True):
-        name = path.relative_to(tree).as_posix()
-        if path.is_file() and any(fnmatch(name, pattern) for pattern in STRIPPED):
-            path.unlink()
-        elif path.is_dir() and (path.name == "__pycache__" or not any(path.iterdir())):
-            shutil.rmtree(path)
-
-
-def size(tree: Path) -> int:
-    """Bytes of all files under `tree`."""
-    return sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
-
-
-def check_size(tree: Path, say: Callable[[str], None] = lambda _: None) -> None:
-    """Above 100 MB warn through `say`, above 250 MB raise BuildError; both name the largest parts."""
-    megabytes = size(tree) / 1e6
-    if megabytes <= BUDGET_MB:
-        return
-    parts = sorted(
-        (size(part) if part.is_dir() else part.stat().st_size, part.name) for part in tree.iterdir()
-    )
-    largest = ", ".join(f"{name} {amount / 1e6:.0f} MB" for amount, name in parts[:-6:-1])
-    message = f"the package is {megabytes:.0f} MB unzipped, largest parts: {largest}"
-    if megabytes > LIMIT_MB:
-        raise BuildError(f"{message}; Lambda allows {LIMIT_MB} MB: drop one from handlers/requirements.txt")
-    say(f"warning: {message}; the budget is {BUDGET_MB} MB")
-
-
-def write_zip(tree: Path, path: Path) -> Path:
-    """Zip `tree` into `path` so that equal trees give equal bytes: sorted names, fixed times and modes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for file in sorted(found for found in tree.rglob("*") if found.is_file()):
-            entry = zipfile.ZipInfo(file.relative_to(tree).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, file.read_bytes())
-    return path
 
 
 def _sources(root: Path) -> Iterator[Path]:

@@ -9,8 +9,9 @@ from model_build.gate import GateResult
 from model_build.gpu_variant import GpuVariant
 from model_build.profile import Profiled
 from model_build.release import Parts, Released, assemble
-from model_build.report import Story, render
+from model_build.report import render
 from model_build.step import Step, Work
+from model_build.story import Story
 from model_build.trained import DistilResult, PruneResult, Trained
 from model_build.weights import Placed
 

@@ -12,7 +12,8 @@ from constructs import Construct
 from infra.config import Training
 from infra.constructs.function import RETENTION
 from infra.constructs.grants import trace
-from infra.constructs.training_states import TrainingNames, definition
+from infra.constructs.training_job import TrainingNames
+from infra.constructs.training_states import definition
 from infra.deployment import Deployment
 
 LOG_DELIVERY = [

@@ -9,43 +9,15 @@ Every failure is published to the topic. A gate that fails stops the release bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from infra.config import Training
+from infra.constructs.training_job import TrainingNames, in_execution, training_job
 
 State = dict[str, Any]
 MAX_WAIT_FOR_BUILD_S = 3 * 3600
-VOLUME_GB = 50
 LACKING = ("*CapacityError*", "*InsufficientCapacity*", "*ResourceLimitExceeded*")
 FAILED = "$.failure"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingNames:
-    """What the machine calls on; ARNs and URIs may be tokens. `alias` is the function's `name:live`."""
-
-    stage: str
-    model: str
-    recipe: str
-    image: str
-    role_arn: str
-    bucket: str
-    builder: str
-    alias: str
-    packages: str
-    topic_arn: str
-    kms_key_arn: str | None = None
-
-    @property
-    def job_uri(self) -> str:
-        """Where one execution's files are, as the format string of `States.Format`."""
-        return f"s3://{self.bucket}/training/{self.model}/{{}}"
-
-    @property
-    def data_uri(self) -> str:
-        """What the training channel holds: the recipe's data, kept from one execution to the next."""
-        return f"s3://{self.bucket}/data/{self.model}/"
 
 
 def definition(names: TrainingNames, settings: Training) -> dict[str, Any]:
@@ -140,61 +112,6 @@ def _training(names: TrainingNames, settings: Training) -> dict[str, State]:
     return states
 
 
-def training_job(
-    names: TrainingNames, settings: Training, instance_type: str, attempt: int
-) -> dict[str, Any]:
-    """The parameters of CreateTrainingJob on one instance type; `attempt` makes the job's name unique."""
-    stopping = {"MaxRuntimeInSeconds": 60 * settings.max_runtime_minutes}
-    resources: dict[str, Any] = {
-        "InstanceType": instance_type,
-        "InstanceCount": 1,
-        "VolumeSizeInGB": VOLUME_GB,
-    }
-    output: dict[str, Any] = {"S3OutputPath.$": _format(f"{names.job_uri}/output")}
-    if settings.spot:
-        stopping["MaxWaitTimeInSeconds"] = 60 * settings.max_wait_minutes
-    if settings.warm_pool_minutes:
-        resources["KeepAlivePeriodInSeconds"] = 60 * settings.warm_pool_minutes
-    if names.kms_key_arn:
-        resources["VolumeKmsKeyId"] = output["KmsKeyId"] = names.kms_key_arn
-    return {
-        "TrainingJobName.$": f"States.Format('{{}}-{attempt}', $$.Execution.Name)",
-        "RoleArn": names.role_arn,
-        "AlgorithmSpecification": {
-            "TrainingImage": names.image,
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": ["python", "-m", "model_build.remote"],
-        },
-        "HyperParameters": {"recipe": names.recipe},
-        "InputDataConfig": [
-            {
-                "ChannelName": "training",
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": names.data_uri,
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
-                },
-            }
-        ],
-        "OutputDataConfig": output,
-        "ResourceConfig": resources,
-        "StoppingCondition": stopping,
-        "EnableManagedSpotTraining": settings.spot,
-        "CheckpointConfig": {
-            "S3Uri.$": _format(f"{names.job_uri}/checkpoints"),
-            "LocalPath": "/opt/ml/checkpoints",
-        },
-        "EnableNetworkIsolation": True,
-        "EnableInterContainerTrafficEncryption": True,
-        "Tags": [
-            {"Key": "turnout:stage", "Value": names.stage},
-            {"Key": "turnout:model", "Value": names.model},
-        ],
-    }
-
-
 def _build(
     names: TrainingNames, command: str, *, then: str, failed: str, keeps_failure: bool = False
 ) -> State:
@@ -202,7 +119,7 @@ def _build(
     environment = [
         {"Name": "TURNOUT_COMMAND", "Value": command, "Type": "PLAINTEXT"},
         {"Name": "TURNOUT_MODEL", "Value": names.model, "Type": "PLAINTEXT"},
-        {"Name": "TURNOUT_JOB", "Value.$": _format(names.job_uri), "Type": "PLAINTEXT"},
+        {"Name": "TURNOUT_JOB", "Value.$": in_execution(names.job_uri), "Type": "PLAINTEXT"},
         {"Name": "TURNOUT_DATA", "Value": names.data_uri, "Type": "PLAINTEXT"},
     ]
     if command == "compress":
@@ -229,7 +146,7 @@ def _read_verdict(names: TrainingNames) -> State:
         "Resource": "arn:aws:states:::aws-sdk:s3:headObject",
         "Parameters": {
             "Bucket": names.bucket,
-            "Key.$": _format(f"training/{names.model}/{{}}/verdict.json"),
+            "Key.$": in_execution(f"training/{names.model}/{{}}/verdict.json"),
         },
         "ResultSelector": {"passed.$": "$.Metadata.passed", "release.$": "$.Metadata.release"},
         "ResultPath": "$.verdict",
@@ -306,10 +223,6 @@ def _catch(following: str, path: str = FAILED) -> dict[str, Any]:
 
 def _retry(*errors: str) -> dict[str, Any]:
     return {"ErrorEquals": list(errors), "IntervalSeconds": 5, "MaxAttempts": 4, "BackoffRate": 2.0}
-
-
-def _format(template: str) -> str:
-    return f"States.Format('{template}', $$.Execution.Name)"
 
 
 def _train_name(instance_type: str) -> str:

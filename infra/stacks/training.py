@@ -16,8 +16,8 @@ from infra import base_images
 from infra.constructs.builder import NOT_SOURCE, Builder
 from infra.constructs.builder_grants import build_grants, image_grants, trainer_grants
 from infra.constructs.gpu_image import image_uri
+from infra.constructs.training_job import TrainingNames
 from infra.constructs.training_machine import TrainingMachine
-from infra.constructs.training_states import TrainingNames
 from infra.deployment import Deployment
 from infra.names import ALIAS
 

@@ -62,10 +62,11 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
         return compiled
     if device.type != "cpu":
         exported = move_to_device_pass(exported, str(device))
-    forward: Forward = exported.module()
     if engine == "compile":
         torch._dynamo.config.recompile_limit = 64  # one specialised program for each batch size
-        forward = torch.compile(forward, dynamic=False)
+        forward: Forward = torch.compile(exported.module(), dynamic=False)
+    else:
+        forward = _checked_once(exported.module(check_guards=False))
     if precision == "release":
         return forward
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
@@ -75,6 +76,23 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
             return forward(*tensors)
 
     return cast
+
+
+def _checked_once(module: torch.fx.GraphModule) -> Forward:
+    """`module`, whose checks of what it is given run once for each batch size, in the warm-up.
+
+    The server has checked every request by then; in service the checks alone would take 0.09 ms a batch.
+    """
+    checked: set[int] = set()
+
+    def forward(*tensors: torch.Tensor) -> torch.Tensor:
+        size = len(tensors[0])
+        run: Forward = module.forward if size in checked else module
+        output = run(*tensors)
+        checked.add(size)
+        return output
+
+    return forward
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _feed(self) -> None:
         data, self._pipelined = self._pipelined, b""
-        while data and self._is_open():
+        while data and self._transport is not None and not self.closing:
             buffer = self.get_buffer(len(data))
             size = min(len(buffer), len(data))
             buffer[:size] = data[:size]
@@ -296,6 +296,3 @@ class Connection(asyncio.BufferedProtocol):
                 data, self._pipelined = self._pipelined + data, b""
         if not self._pipelined and self._transport is not None and not self.closing:
             self._transport.resume_reading()
-
-    def _is_open(self) -> bool:
-        return self._transport is not None and not self.closing

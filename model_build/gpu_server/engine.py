@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Refused
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve, close_time, finish_time, round_down
+from model_build.gpu_server.lane import DEPTH, Batch, Lane
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.spec import GraphSpec
 from model_build.gpu_server.waiting import Part, Priority, Request, WaitingRoom
 
-DEPTH = 2
 LEAD_S = 0.001
 MARGIN_S = 0.0005
 RESERVE = 1.15  # promises rest on what batches took lately; in a full queue promising less costs nothing
@@ -42,34 +41,6 @@ class Clock(Protocol):
 
     def call_at(self, when: float, callback: Callable[[], Any], /) -> Timer:
         """Call back at `when`."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Parts that left together, and where their answers come to lie."""
-
-    parts: list[Part]
-    items: int
-    out: int
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One worker as the engine sees it: how to reach it, what it holds, its output places in the arena, and
-    when the last of its batches is due.
-
-    `collect` takes in what the worker has answered by now, without waiting for the event loop's next round.
-    """
-
-    send: Callable[[dict[str, Any]], None]
-    outs: list[int]
-    collect: Callable[[], None]
-    batches: dict[int, Batch] = field(default_factory=dict)
-    due: float = 0.0
-
-    def free_at(self, now: float) -> float:
-        """When its last batch should be back."""
-        return self.due if self.batches else now
 
 
 class Engine:

@@ -22,7 +22,8 @@ from model_build.gpu_server.batching import Curve, buckets
 from model_build.gpu_server.child import Child
 from model_build.gpu_server.connection import READ_SIZE
 from model_build.gpu_server.decoder import Decoder
-from model_build.gpu_server.engine import DEPTH, Engine, Lane
+from model_build.gpu_server.engine import Engine
+from model_build.gpu_server.lane import DEPTH, Lane
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.pace import Pace
 from model_build.gpu_server.service import Service

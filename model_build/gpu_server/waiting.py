@@ -27,9 +27,9 @@ class Request:
     """One admitted request: `offsets` are its inputs' first bytes in the arena; `arrived`, `deadline` in
     seconds.
 
-    `taken` items are in batches, `answered` have come back; `output` is the whole answer, and `rows` collects it
-    for a request that was split. `finished` is called exactly once, when the last part is back or the request
-    is dropped.
+    `taken` items are in batches, `answered` have come back; `output` is the whole answer, and `rows` collects
+    it for a request that was split. `finished` is called exactly once, when the last part is back or the
+    request is dropped.
     """
 
     items: int

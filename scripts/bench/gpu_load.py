@@ -48,6 +48,7 @@ class Load:
 class Outcome:
     """Latencies in ms from the intended send time, and of refusals from the send itself, by status.
 
+    `seconds`: over which they were counted; in a closed loop from the last answer of the warm-up to the last.
     `lags_ms`: from the intended time to the send. `cpu_share`: the generator's own share of one core; below 1
     it was not the bottleneck.
     """
@@ -145,7 +146,7 @@ class Run:
         self._clients: dict[int, Client] = {}
         self._free: list[Client] = []
         self._waiting: deque[float] = deque()
-        self._next = self._from = self._end = 0.0
+        self._next = self._from = self._end = self._before = 0.0
 
     def run(self) -> Outcome:
         """Connect, send for `seconds`, wait for what is under way."""
@@ -220,6 +221,11 @@ class Run:
         client.answered = True
         now = time.perf_counter()
         closed_loop = self.load.rate == 0
+        if closed_loop and now < self._end:  # from answer to answer: a batch is counted whole or not at all
+            if now < self._from:
+                self._before = now
+            elif self._before:
+                self.outcome.seconds = now - self._before
         if self._from <= (now if closed_loop else client.intended) < self._end:
             self.outcome.statuses[status] += 1
             if status == 200:

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from scripts.bench.gpu_models import MODELS, BenchModel
@@ -24,8 +25,10 @@ def measure(program: str, model: BenchModel, threads: int, seconds: float = 2.0)
     """Run the program in a loop at batch 1 and at the largest batch."""
     import torch
 
+    from model_build.gpu_server.backend import load_forward
+
     torch.set_num_threads(threads)
-    forward = torch.export.load(program).module()
+    forward = load_forward(Path(program), torch.device("cpu"), "eager", "release")
     curve: dict[str, Any] = {}
     for size in (1, model.max_batch):
         batch = model.example(size)

@@ -72,7 +72,8 @@ def table(result: dict[str, Any]) -> str:
         full = model["raw"][str(model["max_batch"])]
         lines.append(
             f"\n{model['model']}: raw batch of {model['max_batch']} {full['ms']:.2f} ms"
-            f" = {full['items_per_s']:.0f}/s"
+            f" = {full['items_per_s']:.0f}/s; the machine itself lets a process wait, p99 before and after: "
+            + ", ".join(f"{ms:.1f} ms" for ms in model["machine_wait_p99_ms"])
         )
         columns = "".join(f"{f'p50/p99 at {share}':>19}" for share in SHARES if _open(model))
         lines.append(f"{'':18}{'capacity/s':>11}{'of raw':>8}{'CPU us':>8}{'load CPU':>10}{columns}")
@@ -102,6 +103,7 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
         lines.append(
             f"{'':18}at 150 %, deadline {over['deadline_ms']:.0f} ms: goodput {over['goodput_share']:.0%} of"
             f" capacity, refused {over['refused']} in {refusals}, dropped {over['statuses'].get('504', 0)},"
-            f" front {over['rss_mib'][0]:.0f} -> {over['rss_mib'][1]:.0f} MiB"
+            f" front {over['rss_mib'][0]:.0f} -> {over['rss_mib'][1]:.0f} MiB; generator"
+            f" {over['generator_cpu_share']:.0%} of a core, late by {over['send_lag_p99_ms']:.1f} ms at p99"
         )
     return lines

@@ -31,12 +31,15 @@ from scripts.bench.gpu_models import MODELS, BenchModel, write_release
 from scripts.bench.gpu_process import Command, Running, cpu_seconds, free_port, resident_mib, running
 from scripts.bench.gpu_raw import raw_curve
 from scripts.bench.gpu_report import OVERLOAD, table
+from scripts.bench.pauses import machine_wait_ms
 
 PEERS = Path(".turnout/peers/gpu")
 HERE = Path(__file__).parent
 MAX_WAIT_MS = 2.0
 BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
 CONNECTIONS = {"light": 128, "medium": 32, "wide": 32, "heavy": 16}
+OVERLOAD_POOL = 1500
+"""Connections where more comes than can be answered: with fewer the generator would wait for one."""
 LONGER = {"medium": 2, "heavy": 4}  # times the seconds: there are fewer requests in one
 
 
@@ -88,8 +91,9 @@ def bench_server(
     encoded = base64.b64encode(body).decode()
 
     def load(rate: float, seconds: float, deadline_ms: float = 0.0) -> dict[str, Any]:
-        pool = connections if rate == 0 else 4 * connections
-        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms))
+        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
+        warm_s = 0.5 * LONGER.get(model.name, 1)
+        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s))
 
     load(0, min(seconds, 2))  # warm
     cpu = cpu_seconds(server.pid)
@@ -108,7 +112,7 @@ def bench_server(
         row[f"p50_{share:.0%}"] = result["p50_ms"] or math.nan
         row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
     if server.name == "turnout" and not capacity_only:
-        load(OVERLOAD * capacity, min(seconds, 2), deadline_ms)  # the queue's places are touched once
+        load(OVERLOAD * capacity, seconds, deadline_ms)  # touches as many of the queue's places
         before = resident_mib(server.pid)
         result = load(OVERLOAD * capacity, seconds, deadline_ms)
         row["overload"] = {
@@ -118,6 +122,8 @@ def bench_server(
             "refusal_p50_ms": result["refusal_p50_ms"],
             "refusal_p99_ms": result["refusal_p99_ms"],
             "statuses": result["statuses"],
+            "send_lag_p99_ms": result["send_lag_p99_ms"],
+            "generator_cpu_share": result["generator_cpu_share"],
             "rss_mib": [before, resident_mib(server.pid)],
         }
     return row
@@ -143,7 +149,7 @@ def bench_model(
             model=model.name,
         )
         program = str(release / "gpu/model.pt2")
-        curve = raw_curve(program, model, threads)
+        waited_ms, curve = machine_wait_ms(), raw_curve(program, model, threads)
         deadline_ms = 4 * (curve[str(model.max_batch)]["ms"] + MAX_WAIT_MS) + 10
         rows: list[dict[str, Any]] = []
         for kind in kinds:
@@ -151,7 +157,13 @@ def bench_model(
                 with running(command) as server:
                     rows.append(bench_server(server, model, kind, seconds, deadline_ms, capacity_only))
                 print(f"[{model.name}] {rows[-1]}", file=sys.stderr)
-    return {"model": model.name, "max_batch": model.max_batch, "raw": curve, "rows": rows}
+    return {
+        "model": model.name,
+        "max_batch": model.max_batch,
+        "raw": curve,
+        "rows": rows,
+        "machine_wait_p99_ms": [waited_ms, machine_wait_ms()],
+    }
 
 
 def commands(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from handlers.errors import BuildError
-from infra import bundling, elf
+from infra import bundling, elf, package_tree
 
 
 def elf_file(path: Path, machine: int) -> None:
@@ -43,7 +43,7 @@ def test_stripping_takes_tests_and_stubs_and_leaves_code(tmp_path: Path):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    bundling.strip(tmp_path)
+    package_tree.strip(tmp_path)
     left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
     assert left == ["numpy/core.py"]
 
@@ -58,7 +58,7 @@ def sized(tree: Path, megabytes: dict[str, int]) -> None:
 def test_a_package_above_the_budget_warns(tmp_path: Path):
     sized(tmp_path, {"torch": 120})
     said: list[str] = []
-    bundling.check_size(tmp_path, said.append)
+    package_tree.check_size(tmp_path, said.append)
     assert "120 MB" in said[0]
     assert "budget is 100 MB" in said[0]
 
@@ -68,7 +68,7 @@ def test_a_package_above_lambdas_limit_names_its_five_largest_parts(tmp_path: Pa
     with pytest.raises(
         BuildError, match="a 100 MB, b 80 MB, c 60 MB, d 40 MB, e 20 MB; Lambda allows 250 MB"
     ):
-        bundling.check_size(tmp_path)
+        package_tree.check_size(tmp_path)
 
 
 def test_equal_trees_give_equal_zips(tmp_path: Path):
@@ -77,7 +77,7 @@ def test_equal_trees_give_equal_zips(tmp_path: Path):
         folder.mkdir()
         for file in ("b.py", "a.py") if name == "one" else ("a.py", "b.py"):
             (folder / file).write_text(file)
-    first, second = (bundling.write_zip(tmp_path / n, tmp_path / f"{n}.zip") for n in ("one", "two"))
+    first, second = (package_tree.write_zip(tmp_path / n, tmp_path / f"{n}.zip") for n in ("one", "two"))
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -113,6 +113,6 @@ def test_the_arm64_package_is_whole_small_and_reproducible(tmp_path: Path):
     assert not [name for name in names if "/tests/" in name or name.endswith(".pyi")]
     assert "handlers/predict.py" in names
     assert not [name for name in names if name.startswith("boto3/")]
-    assert first.unzipped_bytes < bundling.BUDGET_MB * 1e6
+    assert first.unzipped_bytes < package_tree.BUDGET_MB * 1e6
     # And its line says what was not done
     assert "not run here" in first.line(target)

@@ -26,7 +26,7 @@ class Model(Worker):
     def __init__(self) -> None:
         super().__init__()
         torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
-        self.forward_pass = torch.export.load(ORDERS["program"]).module()
+        self.forward_pass = torch.export.load(ORDERS["program"]).module(check_guards=False).forward
 
     def deserialize(self, data: bytes) -> Any:
         """JSON by the fastest parser, or raw bytes."""

@@ -20,7 +20,8 @@ from moto.core.exceptions import JsonRESTError
 from moto.sagemaker.models import SageMakerModelBackend
 
 from infra.config import Training
-from infra.constructs.training_states import TrainingNames, definition, training_job
+from infra.constructs.training_job import TrainingNames, training_job
+from infra.constructs.training_states import definition
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 TYPES = ("ml.g5.xlarge", "ml.g4dn.xlarge")

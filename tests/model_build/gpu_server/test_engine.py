@@ -11,7 +11,8 @@ import pytest
 from handlers.errors import EndpointFailed, EndpointTimeout, InvalidInput, Refused
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve
-from model_build.gpu_server.engine import Engine, Lane
+from model_build.gpu_server.engine import Engine
+from model_build.gpu_server.lane import Lane
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.spec import GraphSpec, RowSpec
 from model_build.gpu_server.waiting import Priority, Request

@@ -19,8 +19,9 @@ from model_build.gpu_server import wire
 from model_build.gpu_server.arena import Arena
 from model_build.gpu_server.batching import Curve
 from model_build.gpu_server.connection import READ_SIZE, Connection, Limits
-from model_build.gpu_server.engine import DEPTH, Engine, Lane
+from model_build.gpu_server.engine import Engine
 from model_build.gpu_server.head import read_head
+from model_build.gpu_server.lane import DEPTH, Lane
 from model_build.gpu_server.metrics import Metrics
 from model_build.gpu_server.pace import Pace
 from model_build.gpu_server.service import Service

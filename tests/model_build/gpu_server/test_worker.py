@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from model_build.gpu_server.backend import load_forward
 from model_build.gpu_server.batching import Curve
 from model_build.gpu_server.spec import GraphSpec, RowSpec
 from model_build.gpu_server.worker import Worker
@@ -97,3 +99,16 @@ def test_a_device_that_is_broken_for_good_ends_the_worker() -> None:
 def test_nan_and_infinity_are_reported() -> None:
     reply, _, _ = run(lambda _: None, [1, float("nan"), float("inf"), 2])
     assert reply["nonfinite"] == [1, 2]
+
+
+def test_a_program_checks_each_batch_size_once_and_refuses_one_that_it_was_not_exported_for(
+    tmp_path: Path,
+) -> None:
+    batch = torch.export.Dim("batch", min=1, max=4)
+    program = torch.export.export(torch.nn.Softmax(dim=1), (torch.ones(2, 4),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "model.pt2")
+    forward = load_forward(tmp_path / "model.pt2", torch.device("cpu"), "eager", "release")
+    for _ in range(2):
+        assert forward(torch.ones(3, 4)).tolist() == [[0.25] * 4] * 3
+        with pytest.raises(RuntimeError, match="<= 4, but got 5"):
+            forward(torch.ones(5, 4))

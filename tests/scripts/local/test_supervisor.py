@@ -46,8 +46,8 @@ def test_a_port_in_use_is_named_with_the_way_out(project: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = str(other.getsockname()[1])
-        with pytest.raises(LocalCloudError, match=rf"port {taken} is in use.*TURNOUT_AWS_PORT"):
-            preflight.check_ports(places(project, TURNOUT_AWS_PORT=taken))
+        with pytest.raises(LocalCloudError, match=rf"port {taken} is in use.*TURNOUT_API_PORT"):
+            preflight.check_ports(places(project, TURNOUT_API_PORT=taken))  # the first that is looked at
 
 
 def test_two_equal_ports_are_refused(project: Path) -> None:
