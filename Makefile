@@ -34,7 +34,8 @@ demo: $(VENV)/.demo node_modules/.installed  ## set everything up, build, deploy
 test: $(VENV)/.dev node_modules/.installed  ## set everything up, run every check and every test
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/ruff check .
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mypy
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m slow  # one at a time: they start servers and time them
 
 test-fast: $(VENV)/.dev node_modules/.installed  ## the quick tests, about a minute on two cores
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not slow" -n 2 --dist loadfile

@@ -68,6 +68,7 @@ def run(
     return script
 
 
+@pytest.mark.slow
 def test_GIVEN_a_release_WHEN_the_function_starts_THEN_it_costs_little_over_the_bare_session(
     run: Callable[[str], list[str]], tiny_graph: Callable[[float], bytes], tmp_path: Path
 ) -> None:

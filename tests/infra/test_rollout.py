@@ -15,6 +15,8 @@ from handlers.errors import PointerMissing, ReleaseError
 from infra.names import ALIAS, Names
 from infra.rollout import Aws, Canary, Position, Rollout
 
+pytestmark = pytest.mark.slow
+
 REGION, ACCOUNT = "us-east-1", "123456789012"
 NAMES = Names("test")
 FUNCTION, ERRORS = NAMES.function("digits"), f"{NAMES.function('digits')}-errors"

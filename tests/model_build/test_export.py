@@ -42,6 +42,7 @@ def static_exporter(
     torch.onnx.export(module, rows, str(path), dynamo=False, input_names=["image"], output_names=[output])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exporter", EXPORTERS, ids=lambda pair: pair[0])
 def test_each_exporter_agrees_with_pytorch_and_takes_any_batch(exporter, tmp_path: Path) -> None:
     # Given a network in training mode, so that dropout would show

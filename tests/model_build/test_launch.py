@@ -58,6 +58,7 @@ def packed(folder: Path, prefix: str = "cache") -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_GivenWhatAJobLeft_WhenTakenIn_ThenTheStepsAreCachedHere(tiny: Recipe, tmp_path: Path) -> None:
     splits = data.load(tiny)
     there, here = tmp_path / "there", tmp_path / "here"

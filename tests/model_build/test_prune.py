@@ -14,6 +14,8 @@ from model_build.recipe import Gates, Pruning, Recipe, Training
 from model_build.step import Work
 from model_build.trained import DistilResult, PruneResult, Trained, load
 
+pytestmark = pytest.mark.slow
+
 QUICK = Training(epochs=2, batch_size=32, learning_rate=5e-3)
 
 

@@ -55,7 +55,7 @@ def host(gpu_environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterat
     handler = type("Handler", (Host,), {"mode": "ok", "function": function, "invoked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{server.server_port}")
     yield handler

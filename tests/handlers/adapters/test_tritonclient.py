@@ -56,7 +56,7 @@ class Shim(BaseHTTPRequestHandler):
 def client(shared: Running) -> Iterator[Any]:
     handler = type("Handler", (Shim,), {"running": shared})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     client = tritonhttp.InferenceServerClient(f"127.0.0.1:{server.server_port}")
     client.release = client.get_model_metadata("tiny")["versions"][0]

@@ -129,6 +129,7 @@ def up_and_down(world: World) -> list[str]:
     return moves
 
 
+@pytest.mark.slow
 def test_no_request_is_lost_when_the_control_loop_moves_the_route(api: Any, tmp_path: Path) -> None:
     client, api_id = api
     world = world_of(client, api_id)

@@ -83,6 +83,7 @@ def test_the_advice_can_be_pasted() -> None:
     assert parsed.gpu.instance_type == "ml.g5.xlarge"
 
 
+@pytest.mark.slow
 def test_the_table_and_the_sentences_are_printed() -> None:
     """Given no --json, then a row for each policy and a plain recommendation are printed."""
     result = CliRunner().invoke(app, [*SYNTHETIC, "--policies", "turnout,all_cpu", "--sweep"])
@@ -105,6 +106,7 @@ class Links(HTMLParser):
                 self.outside.append(f"{tag} {name}={value}")
 
 
+@pytest.mark.slow
 def test_the_report_is_one_offline_file(tmp_path: Path) -> None:
     """Given --report, then one file is written that refers to nothing outside itself and has its charts."""
     target = tmp_path / "plan.html"
