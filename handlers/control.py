@@ -55,6 +55,10 @@ def run(
     if not dry_run and not ports.table.lease(owner, now, LEASE_S):
         logger.info("another control loop holds the lease")
         return {"skipped": "lease"}
+    return _round(models, ports, now, dry_run=dry_run)
+
+
+def _round(models: tuple[Controlled, ...], ports: Ports, now: float, *, dry_run: bool) -> dict[str, Any]:
     done: dict[str, Any] = {}
     failed: list[str] = []
     for controlled in models:
@@ -86,10 +90,9 @@ def watch(
     while starting and clock() + WATCH_S <= until:
         sleep(WATCH_S)
         before, starting = starting, _starting(models, ports)
-        for controlled in models:
-            was, left = before.get(controlled.model, 0), starting.get(controlled.model, 0)
-            if left < was:
-                _control(controlled, ports, clock(), dry_run=False)
+        ready = tuple(m for m in models if starting.get(m.model, 0) < before.get(m.model, 0))
+        if ready and ports.enabled():
+            _round(ready, ports, clock(), dry_run=False)
 
 
 def _starting(models: tuple[Controlled, ...], ports: Ports) -> dict[str, int]:

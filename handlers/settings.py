@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from handlers.errors import InvalidConfig
-from handlers.routing.profile import MB_PER_VCPU as MB_PER_VCPU
+from handlers.routing.profile import MB_PER_VCPU
 
 Role = Literal["colocated", "front", "model"]
 ROLES: tuple[Role, ...] = get_args(Role)

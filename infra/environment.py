@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.errors import BuildError, InvalidConfig
-from handlers.settings import MB_PER_VCPU
+from handlers.routing.profile import MB_PER_VCPU
 from infra.config import Model
 from infra.deployment import Deployment
 from infra.names import ALIAS, VARIANT, route_variable

@@ -19,12 +19,13 @@ from handlers.adapters.telemetry import Telemetry
 from handlers.adapters.tracing import Tracing
 from handlers.adapters.upkeep import AwsClients, Upkeep
 from handlers.errors import EndpointUnprepared
+from handlers.routing.profile import MB_PER_VCPU
 from handlers.serving.dispatch import Dispatch
 from handlers.serving.ledger import Ledger, NoCounter
 from handlers.serving.paths import InProcessCpu
 from handlers.serving.service import Ports, Service
 from handlers.serving.shadow import EVENT_KEY
-from handlers.settings import MB_PER_VCPU, Settings
+from handlers.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

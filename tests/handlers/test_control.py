@@ -248,6 +248,40 @@ def test_nothing_is_waited_for_where_no_instance_starts(world: World) -> None:
     watch((world.controlled,), world.ports, lambda: NOW, lambda _: pytest.fail("it slept"), NOW + WATCHED_S)
 
 
+def test_a_kill_switch_that_is_set_meanwhile_stops_the_watch_from_publishing(world: World) -> None:
+    world.fleet.now = FleetSize(0, 1, False)
+    world.round(0)
+
+    def sleep(_: float) -> None:
+        world.enabled = False
+        world.fleet.arrive()
+
+    watch((world.controlled,), world.ports, lambda: NOW, sleep, NOW + WATCHED_S)
+
+    row = world.table.snapshot("digits")
+    assert row is not None
+    assert row.version == 1
+
+
+def test_a_model_that_fails_while_watched_does_not_stop_the_others(world: World) -> None:
+    world.fleet.now = FleetSize(0, 1, False)
+    world.round(0)
+    broken, releases = replace(world.controlled, model="broken"), world.ports.source(world.controlled)
+
+    def source(controlled: Controlled) -> Any:
+        if controlled.model == "broken":
+            raise OSError("unreadable")
+        return releases
+
+    ports = replace(world.ports, source=source)
+    with pytest.raises(TurnoutError, match="failed for broken"):
+        watch((broken, world.controlled), ports, lambda: NOW, lambda _: world.fleet.arrive(), NOW + WATCHED_S)
+
+    row = world.table.snapshot("digits")
+    assert row is not None
+    assert row.version == 2
+
+
 def test_the_route_leaves_the_front_a_round_before_the_last_instance_goes(world: World) -> None:
     world.fleet.now = FleetSize(1, 0, True)
     world.traffic(-1, 6_000)
