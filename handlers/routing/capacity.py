@@ -22,14 +22,16 @@ the model from the colocated to the split topology and so changes the price of e
 function still compares whole sizes, which level-wise ledgers cannot.
 
 **The forecast and the learned threshold.** A low α acts early, which is right where the load stays, and
-wrong where it comes and goes. So by default (`threshold` None) several `Expert`s run beside each other, on
-paper, each with its own memory, instances (with the start-up delay) and bill: the rule at each of
-`THRESHOLDS`, and a forecast that the costs of the last minutes (their mean, fading with half-life
-`SMOOTHED_S`) will last for `HORIZON_S` more: it holds the size n that is cheapest over that time, its
-starts included. A start whose price is earned within the horizon is thus ordered at once, others wait for
-the rules' evidence; to let an instance go costs nothing here as in the bill. The fleet follows the expert
-whose bill is least, halving what is past every `MEMORY_S` and crediting the instances held with their start
-(Blum and Burch 2000: experts over metrical task systems), beginning with the forecast.
+wrong where it comes and goes; α = 2 waits, where one minute's burst is worth a start by itself. So by
+default (`threshold` None) several `Expert`s run beside each other, on paper, each with its own memory,
+instances (with the start-up delay) and bill: the rule at each of `THRESHOLDS`, and a forecast that the costs
+of the last minutes (their mean, fading with half-life `SMOOTHED_S`) will last for `HORIZON_S` more: it holds
+the size n that is cheapest over that time, its starts included. A start whose price is earned within the
+horizon is thus ordered at once, others wait for the rules' evidence; to let an instance go costs nothing here
+as in the bill. The fleet follows the expert whose bill is least, halving what is past every `MEMORY_S` and
+crediting the instances held with their start (Blum and Burch 2000: experts over metrical task systems),
+beginning with the forecast. What was really held is charged as it is seen: an order that the endpoint did not
+take costs nothing.
 The plain rule (α = 1) is the last expert and the safety net: whenever the bill of what was really held, less
 the starts of what is held, exceeds the plain rule's by more than
 
@@ -70,7 +72,7 @@ __all__ = [
     "step",
 ]
 
-THRESHOLDS = (0.1, 0.25, 0.5, 1.0)
+THRESHOLDS = (0.1, 0.25, 0.5, 2.0, 1.0)
 FORECAST = 0.0
 EXPERTS = (FORECAST, *THRESHOLDS)
 FIRST = 0
@@ -167,9 +169,10 @@ def _follow(
     experts = state.experts
     if tuple(expert.threshold for expert in experts) != EXPERTS:
         experts = tuple(Expert(threshold, ready=observation.ready) for threshold in EXPERTS)
+        state = replace(state, bill_usd=0.0, held=current, largest=current)
     experts = tuple(_advance(expert, costs, observation.interval_s, economics) for expert in experts)
     plain = experts[-1]
-    bill = state.bill_usd + costs[min(observation.ready, high)]
+    bill = state.bill_usd + costs[min(observation.ready, high)] + start * max(current - state.held, 0)
     largest = max(state.largest, current)
     leader = _leader(experts, state.leader, start)
     slack = start * TRUST_STARTS * (1 + largest) + TRUST_SHARE * plain.bill_usd
@@ -184,7 +187,8 @@ def _follow(
     after = replace(
         state,
         experts=experts,
-        bill_usd=bill + start * max(target - current, 0),
+        bill_usd=bill,
+        held=current,
         largest=max(largest, target),
         leader=leader.threshold,
     )

@@ -114,13 +114,15 @@ class CapacityState:
 
     `work_usd` is the work function at α = 1 relative to its least value `optimum_usd`: what the clairvoyant
     would have paid so far at these prices. `experts` are empty where α is fixed. `bill_usd` is what the
-    sizes really held cost, `largest` the most ever held, `leader` the α that was followed last.
+    sizes really held cost, `held` the last of them, `largest` the most ever held, `leader` the α that was
+    followed last.
     """
 
     work_usd: tuple[float, ...] = ()
     optimum_usd: float = 0.0
     experts: tuple[Expert, ...] = ()
     bill_usd: float = 0.0
+    held: int = 0
     largest: int = 0
     leader: float = 0.0
 
@@ -148,6 +150,7 @@ class CapacityState:
                     for raw in body.get("experts", ())
                 ),
                 bill_usd=float(body.get("bill_usd", 0.0)),
+                held=int(body.get("held", 0)),
                 largest=int(body.get("largest", 0)),
                 leader=float(body.get("leader", 0.0)),
             )

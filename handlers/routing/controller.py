@@ -1,7 +1,7 @@
 """One step of the control loop for one model, as a function: what was seen in, what to do out.
 
 Learning: reports are merged into sketches that fade, and the snapshot's latencies are the profile's corrected
-by them. Scaling: the break-even rule of `capacity`, its step bounded and its actions rationed. Routing: the
+by them. Scaling: the break-even rule of `capacity`, its steps bounded and its orders rationed. Routing: the
 topology of `route`. All state is a value that survives as JSON. A loop that was away goes through the minutes
 that it missed one by one, as far back as reports are kept; one that lost its memory does so from the first
 report that there is.
@@ -53,15 +53,17 @@ class Endpoint:
 class ControlState:
     """What the loop remembers of a model from one minute to the next.
 
-    `minute` is the last one (epoch minutes) whose reports are in; `actions` the epoch seconds of recent
-    capacity actions; `spent_usd` all that the requests and the instances cost so far.
+    `minute` is the last one (epoch minutes) whose reports are in; `orders` the epoch seconds of recent
+    orders of instances; `asked` the size that the last round wanted, None where it wanted none; `spent_usd`
+    all that the requests and the instances cost so far.
     """
 
     snapshot_version: int = 0
     minute: int = 0
     capacity: CapacityState = field(default_factory=CapacityState)
     route: Route = field(default_factory=Route)
-    actions: tuple[float, ...] = ()
+    orders: tuple[float, ...] = ()
+    asked: int | None = None
     sketches: dict[str, Sketch] = field(default_factory=dict)
     spent_usd: float = 0.0
 
@@ -105,17 +107,18 @@ def advance(
     if endpoint is not None and controlled.economic and minutes:
         capacity, action, by_size_usd = _scale(controlled, profile, state, report, endpoint, minute, minutes)
         if action is not None:
-            wanted = bounded(action.target, current)
+            wanted = bounded(action.target, state.asked, current)
     move = step_route(controlled.topology, state.route, ready, wanted, now)
     if move.moved:
         reasons.append(f"route to {move.route.topology}: {move.reason}")
-    recent = within_hour(state.actions, now)
+    recent = within_hour(state.orders, now)
     if action is not None and endpoint is not None and move.target != current:
         refused = refusal(move.target, current, endpoint.steady, recent, now)
         if refused:
             reasons.append(refused)
         else:
-            target, recent = move.target, (*recent, now)
+            target = move.target
+            recent = (*recent, now) if target > current else recent
             saved_usd = _at(by_size_usd, current) - _at(by_size_usd, target)
             reasons.append(
                 f"{current} to {target} instances: {action.reason}; {target} would have saved "
@@ -127,7 +130,8 @@ def advance(
         minute=max(minute - 1, state.minute),
         capacity=capacity,
         route=move.route,
-        actions=recent,
+        orders=recent,
+        asked=action.target if action is not None else None,
         sketches=sketches,
         spent_usd=state.spent_usd + report.counts["cost_usd"] + rent_usd,
     )
@@ -181,11 +185,7 @@ def _scale(
     unreported = requests - report.counts["requests"]
     slots[-1] = [count + unreported / 60.0 for count in slots[-1]]
     capacity, action, by_size_usd = state.capacity, None, [0.0]
-    current = endpoint.ready + endpoint.starting
     for arrivals in slots:
-        if action is not None:  # of a minute that is over: what it would have started was not paid
-            unpaid_usd = economics.startup_usd * max(action.target - current, 0)
-            capacity = replace(capacity, bill_usd=capacity.bill_usd - unpaid_usd)
         observation = CapacityObservation(
             interval_s=60.0,
             arrivals=arrivals,

@@ -47,7 +47,8 @@ class ByEconomics:
         self.first = economics.min_instances
         self._economics = economics
         self.state = CapacityState()
-        self._actions: tuple[float, ...] = ()
+        self._orders: tuple[float, ...] = ()
+        self._asked: int | None = None
 
     def target(self, seen: Seen) -> tuple[int, str]:
         """Ask the rule."""
@@ -60,12 +61,14 @@ class ByEconomics:
         )
         self.state, action = step(self.state, observation, self._economics)
         current = seen.ready + seen.starting
-        target = bounded(action.target, current)
-        self._actions = within_hour(self._actions, seen.now_s)
-        refused = refusal(target, current, seen.steady, self._actions, seen.now_s)
-        if target == current or refused:
-            return current, refused or action.reason
-        self._actions = (*self._actions, seen.now_s)
+        target = bounded(action.target, self._asked, current)
+        self._asked = action.target
+        self._orders = within_hour(self._orders, seen.now_s)
+        refused = refusal(target, current, seen.steady, self._orders, seen.now_s)
+        if refused:
+            return current, refused
+        if target > current:
+            self._orders = (*self._orders, seen.now_s)
         return target, action.reason
 
 

@@ -125,6 +125,20 @@ def test_what_earns_its_start_within_the_horizon_is_ordered_at_once() -> None:
     assert ordered[1] > 3
 
 
+def test_an_order_that_was_refused_is_not_paid() -> None:
+    """Given a fleet that is busy with a start, when the rule asks for more, then nothing is owed."""
+    learning, state = replace(ECONOMICS, threshold=None), CapacityState()
+    seen = CapacityObservation(TICK_S, [20.0 * TICK_S], ready=0, starting=1)
+    for _ in range(5):
+        state, action = step(state, seen, learning)
+        assert action.target > 1
+    assert state.bill_usd == pytest.approx(5 * interval_usd(seen, learning)[0])
+    state, _ = step(state, replace(seen, ready=1, starting=2), learning)
+    assert state.bill_usd == pytest.approx(
+        5 * interval_usd(seen, learning)[0] + interval_usd(seen, learning)[1] + 2 * learning.startup_usd
+    )
+
+
 def test_it_jumps_over_a_size_that_alone_would_not_pay() -> None:
     """Given that the first instance makes the other requests dearer, then enough come at once."""
     economics = replace(ECONOMICS, awake=replace(CPU, cpu_usd=1.8e-4), max_instances=8)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from handlers.errors import InvalidInput
-from handlers.routing.capacity_limits import MAX_ACTIONS_PER_HOUR, MAX_STEP
+from handlers.routing.capacity_limits import MAX_ORDERS_PER_HOUR, MAX_STEP
 from handlers.routing.codec import from_json, to_json
 from handlers.routing.control_codec import state_from_json, state_to_json
 from handlers.routing.controlled import Controlled, read_models
@@ -121,6 +121,19 @@ def test_calls_that_found_no_instance_wake_one_where_nobody_reports() -> None:
     assert not any(step(ControlState(), Report(), Endpoint(0), NOW).reasons)
 
 
+def test_a_fleet_is_ordered_when_two_minutes_want_it_and_given_back_whatever_was_ordered() -> None:
+    """Given load for a fleet, then one minute orders nothing, the next all; orders are rationed."""
+    first = step(ControlState(), report(60_000, NOW), Endpoint(0), NOW, max_instances=40)
+    now = NOW + 60.0
+    second = step(first.state, report(60_000, now), Endpoint(0), now, max_instances=40)
+    assert first.action is not None
+    assert (first.target, second.target) == (None, first.action.target)
+    assert first.action.target > MAX_STEP
+    often = ControlState(orders=tuple(NOW - i for i in range(MAX_ORDERS_PER_HOUR)))
+    assert step(often, Report(), Endpoint(2), NOW, max_instances=1).target == 1
+    assert step(often, Report(), Endpoint(0), NOW, min_instances=1).target is None
+
+
 def test_a_loop_that_was_away_comes_back_to_what_it_would_have_known() -> None:
     present = away = step(ControlState(), report(600, NOW), Endpoint(1), NOW).state
     missed = Report()
@@ -185,7 +198,7 @@ class Minutes(RuleBasedStateMachine):
         super().__init__()
         self.state, self.now = ControlState(), NOW
         self.endpoint: Endpoint | None = Endpoint(0)
-        self.actions: list[float] = []
+        self.orders: list[float] = []
 
     @rule(
         requests=st.sampled_from([0, 1, 50, 3_000]),
@@ -208,10 +221,12 @@ class Minutes(RuleBasedStateMachine):
         if made.target is not None:
             assert self.endpoint is not None
             assert 0 <= made.target <= max(6, self.endpoint.ready + self.endpoint.starting)
-            assert abs(made.target - self.endpoint.ready - self.endpoint.starting) <= MAX_STEP
+            current = self.endpoint.ready + self.endpoint.starting
+            assert abs(made.target - current) <= MAX_STEP
             assert any("USD" in reason for reason in made.reasons)
-            self.actions = [at for at in self.actions if self.now - at < 3600.0] + [self.now]
-            assert len(self.actions) <= MAX_ACTIONS_PER_HOUR
+            self.orders = [at for at in self.orders if self.now - at < 3600.0]
+            self.orders += [self.now] if made.target > current else []
+            assert len(self.orders) <= MAX_ORDERS_PER_HOUR
             ready = min(self.endpoint.ready, made.target)
             self.endpoint = Endpoint(ready, made.target - ready)
         assert made.state.snapshot_version == self.state.snapshot_version + 1
