@@ -9,6 +9,7 @@ from __future__ import annotations
 from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
 from .forecast import forecast
+from .latency import BatchTable
 from .learn import PRIOR_CALLS, learned, size_of
 from .report import Report, add_ms, key_of
 from .sketch import Sketch
@@ -39,7 +40,7 @@ class Observer:
         self.tokens = Tokens()
         self.report = Report()
         self._recent: dict[str, Sketch] = {}
-        self._fresh: list[tuple[str, float, bool]] = []
+        self._fresh: list[tuple[Path, BatchTable, int, bool, float, bool]] = []
         self._answered: list[tuple[int, float, bool, float, bool, int, int]] = []
         self._faded_at = 0.0
         self._enough = float(REFRESH_CALLS)
@@ -99,7 +100,7 @@ class Observer:
             return
         if path is Path.GPU:
             self.report.counts["gpu_busy_ms"] += ms
-        self._fresh.append((key_of(path, size_of(table, items), cold), ms, reported))
+        self._fresh.append((path, table, items, cold, ms, reported))
 
     def finished(
         self,
@@ -132,7 +133,8 @@ class Observer:
 
     def _fold(self) -> None:
         """Count what came back and was answered since the last time: many at once cost less than one each."""
-        for key, ms, reported in self._fresh:
+        for path, table, items, cold, ms, reported in self._fresh:
+            key = key_of(path, size_of(table, items), cold)
             add_ms(self._recent, key, ms)
             if reported:
                 add_ms(self.report.sketches, key, ms)
