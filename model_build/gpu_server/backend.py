@@ -34,7 +34,11 @@ class Handle(Protocol):
 
 
 class Backend(Protocol):
-    """One model on one device."""
+    """One model on one device. `at_once`: batches worth having under way; 2 where one can be copied while
+    another computes, 1 where `submit` computes and a second would only hold up the first one's answer.
+    """
+
+    at_once: int
 
     @property
     def device(self) -> str:
@@ -107,6 +111,8 @@ class _Done:
 
 class CpuBackend:
     """A batch computed on the spot by PyTorch on CPU; also the reference for the others."""
+
+    at_once = 1
 
     def __init__(self, forward: Forward, spec: GraphSpec, max_batch: int) -> None:
         self._forward = forward

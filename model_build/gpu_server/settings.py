@@ -21,7 +21,9 @@ class Settings:
     """What one server process does; every field is one `TURNOUT_GPU_*` variable.
 
     `max_batch` and `max_wait_ms`: None takes the release's profile (else 32 and 2 ms). `max_queue`: requests
-    in the house, waiting or in flight; one more is refused. `max_body_bytes`: SageMaker's own limit is 25 MB.
+    in the house, waiting or in flight; one more is refused. `max_connections`: where 1,024 are ready libuv
+    reads on and on, and neither timers nor the workers' answers get a turn. `max_body_bytes`: SageMaker's own
+    limit is 25 MB.
     `deadline_ms`: for a request that states none. `drain_s`: how long SIGTERM waits for what is in flight.
     `threads`: PyTorch threads of a worker on CPU. `engine`: how the program runs on the device;
     `cuda_graphs`, `pinned` and `overlap` (one batch is copied while another computes) only matter on CUDA.
@@ -44,7 +46,7 @@ class Settings:
     max_wait_ms: float | None = None
     max_queue: int = 512
     max_body_bytes: int = 25_000_000
-    max_connections: int = 2048
+    max_connections: int = 1000
     deadline_ms: float = 60_000.0
     body_timeout_s: float = 10.0
     drain_s: float = 30.0

@@ -226,7 +226,8 @@ def main(orders_json: str, spec_json: str, socket_fd: int, arena_fd: int) -> int
         link.send_bytes(orjson.dumps({"failed": str(error) if known else f"{type(error).__name__}: {error}"}))
         return 1
     link.send_bytes(orjson.dumps({"ready": ready}))
-    serve(Worker(backend, spec, curve, arena.open_shared(arena_fd)), link, 2 if orders.overlap else 1)
+    at_once = backend.at_once if orders.overlap else 1
+    serve(Worker(backend, spec, curve, arena.open_shared(arena_fd)), link, at_once)
     return 0
 
 

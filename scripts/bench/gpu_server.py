@@ -4,22 +4,20 @@
         [--device cpu|cuda] [--json]
 
 Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop
-Poisson arrivals timed from the intended send. The peers live in an environment of their own
-(.turnout/peers/gpu), made on first use. The load generator shares the machine's cores with the servers, for
-all of them alike; its own share of a core is in the table (below 100 % it was not the bottleneck).
+Poisson arrivals timed from the intended send, in rounds of which the table has the medians. The peers live in
+an environment of their own (.turnout/peers/gpu), made on first use. A server's busiest process has a core of
+its own; its others and the load generator share the rest, for all servers alike. The generator's own share of
+a core is in the table (below 100 % it was not the bottleneck).
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,42 +25,16 @@ from typing import Any
 
 import typer
 
-from scripts.bench.gpu_load import Load
 from scripts.bench.gpu_models import MODELS, BenchModel, write_release
-from scripts.bench.gpu_process import Command, Running, cpu_seconds, free_port, own_mib, running
+from scripts.bench.gpu_process import Command, free_port, running
 from scripts.bench.gpu_raw import raw_curve
-from scripts.bench.gpu_report import OVERLOAD, table
+from scripts.bench.gpu_report import table
+from scripts.bench.gpu_rounds import LONGER, bench_server
 from scripts.bench.pauses import machine_wait_ms
 
 PEERS = Path(".turnout/peers/gpu")
 HERE = Path(__file__).parent
 MAX_WAIT_MS = 2.0
-BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
-FULL_BATCHES = 4
-"""In a closed loop: one on the device, one on its way there, two in the making."""
-OVERLOAD_POOL = 1500
-"""Connections where more comes than can be answered: with fewer the generator would wait for one."""
-LONGER = {"medium": 2, "heavy": 4}  # times the seconds on a CPU, and seconds of warm-up: so few are in one
-
-
-def body_of(model: BenchModel, kind: str) -> tuple[str, bytes]:
-    """(content type, body) of a request with one item."""
-    row = model.example(1).numpy()
-    tensor: dict[str, Any] = {"name": "input", "datatype": model.datatype, "shape": row.shape}
-    if kind == "json":
-        tensor["data"] = row.ravel().tolist()
-        return "application/json", json.dumps({"inputs": [tensor]}).encode()
-    tensor["parameters"] = {"binary_data_size": row.nbytes}
-    header = json.dumps({"inputs": [tensor]}).encode()
-    return f"{BINARY_TYPE};json-header-size={len(header)}", header + row.tobytes()
-
-
-def measure(load: Load) -> dict[str, Any]:
-    """Run the generator as a process of its own."""
-    command = [sys.executable, "-m", "scripts.bench.gpu_load", "-"]
-    done = subprocess.run(command, input=json.dumps(asdict(load)), capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def peers_python() -> Path | None:
@@ -79,62 +51,6 @@ def peers_python() -> Path | None:
     here = next(path for path in sys.path if path.endswith("site-packages"))
     next(PEERS.glob("lib/python*/site-packages")).joinpath("turnout.pth").write_text(here + "\n")
     return python
-
-
-def bench_server(
-    server: Running,
-    model: BenchModel,
-    device: str,
-    kind: str,
-    seconds: float,
-    deadline_ms: float,
-    capacity_only: bool,
-) -> dict[str, Any]:
-    """Capacity, then latency below it; for turnout also what happens above it, with deadlines."""
-    content_type, body = body_of(model, kind)
-    if server.name != "turnout" and kind == "binary":
-        content_type, body = "application/octet-stream", model.example(1).numpy().tobytes()
-    head = f"POST {server.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\n"
-    connections = FULL_BATCHES * model.batch_on(device)
-    warm_s = LONGER.get(model.name, 0.5) if device == "cpu" else 0.5
-    encoded = base64.b64encode(body).decode()
-
-    def load(rate: float, seconds: float, deadline_ms: float = 0.0) -> dict[str, Any]:
-        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
-        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s))
-
-    load(0, min(seconds, 2))  # warm
-    cpu = cpu_seconds(server.pid)
-    found = load(0, seconds)
-    capacity = found["answered_per_s"]
-    row: dict[str, Any] = {
-        "server": server.name,
-        "kind": kind,
-        "capacity_per_s": capacity,
-        "cpu_us_per_request": (cpu_seconds(server.pid) - cpu) / max(1, found["sent"]) * 1e6,
-        "generator_cpu_share": found["generator_cpu_share"],
-        "statuses": found["statuses"],
-    }
-    for share in () if capacity_only or not capacity else (0.5, 0.8, 0.95):
-        result = load(share * capacity, seconds)
-        row[f"p50_{share:.0%}"] = result["p50_ms"] or math.nan
-        row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
-    if server.name == "turnout" and not capacity_only:
-        load(OVERLOAD * capacity, seconds, deadline_ms)  # touches as many of the queue's places
-        before = own_mib(server.pid)
-        result = load(OVERLOAD * capacity, seconds, deadline_ms)
-        row["overload"] = {
-            "deadline_ms": deadline_ms,
-            "goodput_share": result["goodput_per_s"] / capacity,
-            "refused": result["refused"],
-            "refusal_p50_ms": result["refusal_p50_ms"],
-            "refusal_p99_ms": result["refusal_p99_ms"],
-            "statuses": result["statuses"],
-            "send_lag_p99_ms": result["send_lag_p99_ms"],
-            "generator_cpu_share": result["generator_cpu_share"],
-            "own_mib": [before, own_mib(server.pid)],
-        }
-    return row
 
 
 def bench_model(
