@@ -60,15 +60,8 @@ class Observer:
         due = len(self._fresh) >= self._enough or now - self._faded_at >= REFRESH_S
         if self._prior is not snapshot.latencies or (due and (self._fresh or self._recent)):
             self._refresh(snapshot.latencies, now)
-        return Local(
-            cold=cold,
-            cpu_breaker=self.breakers[CPU],
-            gpu_breaker=self.breakers[GPU],
-            gpu_in_flight=gpu_in_flight,
-            hedge_tokens=self.tokens.left,
-            latencies=self._latencies,
-            budgets=budgets,
-        )
+        cpu, gpu = self.breakers[CPU], self.breakers[GPU]
+        return Local(cold, cpu, gpu, gpu_in_flight, self.tokens.left, self._latencies, budgets)
 
     def started(self, path: Path, now: float) -> None:
         """Note that a call was sent on `path`: a breaker that is half open counts it as its probe."""

@@ -39,11 +39,7 @@ def infer_response(
     parsed: InferRequest, manifest: Manifest, handled: Handled, said: Mapping[str, Any]
 ) -> HttpResponse:
     """The answer on the wire."""
-    head: dict[str, Any] = {
-        "model_name": manifest.model,
-        "model_version": manifest.release,
-        "parameters": said,
-    }
+    head = {"model_name": manifest.model, "model_version": manifest.release, "parameters": said}
     if parsed.id:
         head["id"] = parsed.id
     outputs = wire_outputs(handled.answer.scored, manifest)

@@ -43,8 +43,8 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
         if paths.gpu is None:
             raise Overloaded(f"the model's function gives no answer: {error}", 1.0) from error
         return GpuRace(job, decision, paths).run()
-    call = Call(CPU, job.items, (paths.clock() - started) * 1000.0, ok=True)
-    answer = Answer(scored, CPU, (call,), attempts=1)
+    call = Call(CPU, job.items, (paths.clock() - started) * 1000.0, True)
+    answer = Answer(scored, CPU, (call,), 1)
     threshold = decision.degraded_below if decision.escalate_below is None else decision.escalate_below
     if threshold is None:
         return answer
