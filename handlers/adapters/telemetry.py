@@ -19,7 +19,7 @@ import orjson
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from handlers.routing.types import Reason
+from handlers.routing.types import BREAKER_OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +109,7 @@ def _metrics(handled: Handled, met: bool) -> dict[str, float]:
     if handled.cold:
         metrics["ColdStart"] = 1
     for option in decision.options:
-        if option.reason is Reason.BREAKER_OPEN:
+        if option.reason is BREAKER_OPEN:
             metrics["BreakerOpen"] = 1
     return metrics
 

@@ -15,7 +15,7 @@ from .report import Report, add_ms, key_of
 from .sketch import Sketch
 from .snapshot import Latencies, Snapshot
 from .tokens import Tokens
-from .types import Decision, Local, Path
+from .types import CPU, GPU, Decision, Local, Path
 
 HALF_LIFE_S = 30.0
 REFRESH_CALLS = 8
@@ -36,7 +36,7 @@ class Observer:
 
     def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS, *, front: bool = False) -> None:
         self.settings, self.front = settings, front
-        self.breakers = {Path.CPU: Breaker(), Path.GPU: Breaker()}
+        self.breakers = {CPU: Breaker(), GPU: Breaker()}
         self.tokens = Tokens()
         self.report = Report()
         self._recent: dict[str, Sketch] = {}
@@ -62,8 +62,8 @@ class Observer:
             self._refresh(snapshot.latencies, now)
         return Local(
             cold=cold,
-            cpu_breaker=self.breakers[Path.CPU],
-            gpu_breaker=self.breakers[Path.GPU],
+            cpu_breaker=self.breakers[CPU],
+            gpu_breaker=self.breakers[GPU],
             gpu_in_flight=gpu_in_flight,
             hedge_tokens=self.tokens.left,
             latencies=self._latencies,
@@ -87,7 +87,7 @@ class Observer:
     ) -> None:
         """Note a call that came back after `ms`, or failed; failures count for the breaker only."""
         self.breakers[path] = self.breakers[path].recorded(ok, now, self.settings)
-        reported = path is Path.GPU or not self.front
+        reported = path is GPU or not self.front
         if reported:
             self.report.counts[path] += 1
         if not ok:
@@ -95,10 +95,10 @@ class Observer:
             return
         if not reported:
             ms = max(ms - snapshot.latencies.hop.at(0.5), LEAST_MS)
-        table = snapshot.latencies.cpu if path is Path.CPU else snapshot.latencies.gpu
+        table = snapshot.latencies.cpu if path is CPU else snapshot.latencies.gpu
         if table is None or ms <= 0.0:
             return
-        if path is Path.GPU:
+        if path is GPU:
             self.report.counts["gpu_busy_ms"] += ms
         self._fresh.append((path, table, items, cold, ms, reported))
 
