@@ -50,6 +50,7 @@ def measure(folder: Path, device: str = "auto", engine: str = "eager", max_batch
         threads=1,
         pinned=True,
         cuda_graphs=True,
+        overlap=True,
     )
     _, curve, ready = start_up(orders, specs.from_manifest(manifest))
     measured = dict(zip(curve.sizes, curve.ms, strict=True))

@@ -30,7 +30,10 @@ class Tracing:
     @property
     def sampled(self) -> bool:
         """Whether Lambda samples this request."""
-        return "Sampled=1" in self._environ.get(TRACE_VARIABLE, "")
+        try:
+            return "Sampled=1" in self._environ[TRACE_VARIABLE]
+        except KeyError:
+            return False
 
     def subsegment(self, name: str) -> AbstractContextManager[Any]:
         """A subsegment of a sampled request's trace, or nothing while the SDK is being imported."""

@@ -6,14 +6,19 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from handlers.errors import InvalidInput
-from handlers.routing.types import OnMiss, Path, Priority, Quality
+from handlers.routing.types import Constraints, OnMiss, Path, Priority, Quality, Request
 
 MAX_SLO_MS = 30_000.0
 """API Gateway answers for the function after 30 s, so no objective can be longer."""
 
 PROTOCOL_PARAMETERS = ("binary_data_output",)
 HEADER_PREFIX = "x-turnout-"
+
+MAX_KNOWN, MAX_KEY = 256, 256
+"""How many sets of parameters are remembered, and how long one may be in JSON, bytes."""
 
 
 def _number(allowed: str, check: Callable[[float], bool]) -> Callable[[str, object], float]:
@@ -52,6 +57,36 @@ PARSERS: dict[str, Callable[[str, object], Any]] = {
 }
 
 
+class ConstraintReader:
+    """Reads what requests ask for, once for all those that ask for the same.
+
+    `latency_slo_ms` and `attainment` hold for a request that names none.
+    """
+
+    def __init__(self, latency_slo_ms: float, attainment: float) -> None:
+        self._default = {"latency_slo_ms": latency_slo_ms, "attainment": attainment}
+        self._known: dict[bytes, Constraints] = {}
+
+    def read(self, parameters: Mapping[str, Any], headers: Mapping[str, str]) -> Constraints:
+        """Raises InvalidInput as `parse_constraints` does."""
+        try:
+            key = orjson.dumps(parameters)
+        except orjson.JSONEncodeError:  # for one, text with half a surrogate pair
+            return self._parsed(parameters, headers)
+        if HEADER_PREFIX in "\n".join(headers):
+            return self._parsed(parameters, headers)
+        found = self._known.get(key)
+        if found is None:
+            found = self._parsed(parameters, headers)
+            if len(self._known) < MAX_KNOWN and len(key) <= MAX_KEY:
+                self._known[key] = found
+        return found
+
+    def _parsed(self, parameters: Mapping[str, Any], headers: Mapping[str, str]) -> Constraints:
+        given = self._default | parse_constraints(parameters, headers)
+        return Request(**given).checked().constraints
+
+
 def parse_constraints(parameters: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
     """The constraints that were given, as keyword arguments of `routing.types.Request`.
 
@@ -66,8 +101,6 @@ def parse_constraints(parameters: Mapping[str, Any], headers: Mapping[str, str])
             allowed = f"parameters {', '.join((*PARSERS, *PROTOCOL_PARAMETERS))}"
             raise InvalidInput(f"parameters.{name}", raw, allowed)
         given[name] = PARSERS[name](f"parameters.{name}", raw)
-    if HEADER_PREFIX not in "\n".join(headers):
-        return given
     for header, text in headers.items():
         if not header.startswith(HEADER_PREFIX):
             continue

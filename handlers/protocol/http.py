@@ -51,34 +51,25 @@ def from_event(event: Mapping[str, Any]) -> HttpRequest:
     if stage != "$default":
         path = path.removeprefix(f"/{stage}")
     headers = event.get("headers") or {}
-    return HttpRequest(
-        method=context["http"]["method"],
-        path=path,
-        headers=headers,
-        body=_body(event, headers),
-        caller=caller_of(context, headers),
-    )
+    method = context["http"]["method"]
+    return HttpRequest(method, path, headers, _body(event, headers), caller_of(context, headers))
 
 
 def _from_rest_event(event: Mapping[str, Any], context: Mapping[str, Any]) -> HttpRequest:
     """Format 1.0: header names as the caller wrote them, and a path without the API's stage."""
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    return HttpRequest(
-        method=event["httpMethod"],
-        path=event["path"],
-        headers=headers,
-        body=_body(event, headers),
-        caller=caller_of(context, headers),
-    )
+    method, path = event["httpMethod"], event["path"]
+    return HttpRequest(method, path, headers, _body(event, headers), caller_of(context, headers))
 
 
 def to_result(response: HttpResponse) -> dict[str, Any]:
     """The function's result, alike in both formats. Raises PayloadTooLarge where Lambda would answer 502."""
     size = len(response.body)
-    # As it travels: in base64, or as a JSON string with its quotes escaped.
-    travels = size * 4 // 3 if response.binary else size + response.body.count(b'"')
-    if travels > MAX_RESULT_BYTES:
-        raise PayloadTooLarge("outputs", f"{size} bytes", _FEWER)
+    if size > MAX_RESULT_BYTES // 2:
+        # As it travels: in base64, or as a JSON string with its quotes escaped.
+        travels = size * 4 // 3 if response.binary else size + response.body.count(b'"')
+        if travels > MAX_RESULT_BYTES:
+            raise PayloadTooLarge("outputs", f"{size} bytes", _FEWER)
     body = base64.b64encode(response.body).decode("ascii") if response.binary else response.body.decode()
     return {
         "statusCode": response.status,

@@ -12,11 +12,9 @@ import orjson
 
 from handlers.errors import InvalidInput
 from handlers.protocol import tensors
-from handlers.protocol.tensors import Output, Tensor
+from handlers.protocol.tensors import Elements, Output, Tensor
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from handlers.serving.manifest import TensorSpec
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -104,7 +102,7 @@ def encode_response(
     """A response with the requested outputs, in order: the body, and its JSON part's length if binary."""
     carried = [(name, *outputs[name], binary) for name, binary in requested]
     body, size = _joined(head, "outputs", carried)
-    return body, size if True in [output.binary for output in requested] else None
+    return body, size if size < len(body) else None
 
 
 def parse_outputs(body: bytes, header_length: str | None) -> dict[str, Tensor]:
@@ -123,20 +121,20 @@ def parse_outputs(body: bytes, header_length: str | None) -> dict[str, Tensor]:
 
 
 def _joined(
-    head: Mapping[str, Any], key: str, carried: Sequence[tuple[str, str, NDArray[Any], bool]]
+    head: Mapping[str, Any], key: str, carried: Sequence[tuple[str, str, Elements, bool]]
 ) -> tuple[bytes, int]:
-    """Tensors as (name, datatype, array, whether as raw bytes) behind a head: the body, its JSON's length."""
+    """Tensors as (name, datatype, elements, if as raw bytes) behind a head: the body, its JSON's length."""
     entries: list[dict[str, Any]] = []
     chunks: list[bytes] = []
-    for name, dtype, array, binary in carried:
+    for name, dtype, elements, binary in carried:
+        entry: dict[str, Any] = {"name": name, "datatype": dtype, "shape": tensors.shape_of(elements)}
         if binary:
-            chunk = tensors.to_binary(dtype, array)
+            chunk = tensors.to_binary(dtype, elements)
             chunks.append(chunk)
-            carries = {"parameters": {"binary_data_size": len(chunk)}}
-            entries.append({"name": name, "datatype": dtype, "shape": array.shape, **carries})
+            entry["parameters"] = {"binary_data_size": len(chunk)}
         else:
-            data = tensors.to_json(dtype, array)
-            entries.append({"name": name, "datatype": dtype, "shape": array.shape, "data": data})
+            entry["data"] = tensors.to_json(dtype, elements)
+        entries.append(entry)
     header = orjson.dumps({**head, key: entries}, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join((header, *chunks)) if chunks else header, len(header)
 
@@ -204,7 +202,11 @@ def _tensor(
 
 def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
     wanted = spec.shape if spec is not None else (-1,) * len(shape) if isinstance(shape, list) else ()
-    if not isinstance(shape, list) or len(shape) != len(wanted) or not _fits(shape, wanted):
+    try:
+        fits = _fits(wanted, *shape) if isinstance(shape, list) else False
+    except TypeError:  # a list in the list is no key
+        fits = False
+    if not fits or not isinstance(shape, list):
         allowed = "a list of positive whole numbers"
         if spec is not None:
             allowed = f"{list(spec.shape)}, -1 being 1 or more"
@@ -214,7 +216,10 @@ def _shape(field: str, shape: object, spec: TensorSpec | None) -> list[int]:
     return shape
 
 
-def _fits(shape: list[object], wanted: Sequence[int]) -> bool:
+@lru_cache(typed=True)  # callers send the same shapes again and again; typed: 1.0 and true are not 1
+def _fits(wanted: tuple[int, ...], *shape: object) -> bool:
+    if len(shape) != len(wanted):
+        return False
     for size, asked in zip(shape, wanted, strict=True):
         if type(size) is not int or size < 1 or (size != asked and asked != -1):
             return False

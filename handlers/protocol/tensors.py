@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
 
@@ -43,8 +43,11 @@ class Tensor(NamedTuple):
     array: NDArray[Any]
 
 
-Output = tuple[str, "NDArray[Any]"]
-"""A tensor that goes out under a known name: its datatype and its array."""
+Elements = Union["NDArray[Any]", list[str]]
+"""A tensor's elements; those of a BYTES tensor may be a list of texts."""
+
+Output = tuple[str, Elements]
+"""A tensor that goes out under a known name: its datatype and its elements."""
 
 
 def from_json(field: str, dtype: str, shape: Sequence[int], data: object) -> NDArray[Any]:
@@ -87,19 +90,30 @@ def from_binary(field: str, dtype: str, shape: Sequence[int], chunk: memoryview)
     return checked_finite(f"{field} (binary)", np.frombuffer(chunk, dtype=target).reshape(shape))
 
 
-def to_binary(dtype: str, array: NDArray[Any]) -> bytes:
+def shape_of(elements: Elements) -> tuple[int, ...]:
+    """The shape of a tensor; a list has one dimension."""
+    return (len(elements),) if isinstance(elements, list) else elements.shape
+
+
+def to_binary(dtype: str, elements: Elements) -> bytes:
     """Encode for the binary extension."""
+    if isinstance(elements, list):
+        array = np.array([text.encode() for text in elements], dtype=object)
+    else:
+        array = elements
     if dtype == "BYTES":
         return b"".join(_LENGTH.pack(len(item)) + item for item in array.ravel().tolist())
     return array.astype(NUMPY_DTYPES[dtype], copy=False).tobytes()
 
 
-def to_json(dtype: str, array: NDArray[Any]) -> list[str] | NDArray[Any]:
+def to_json(dtype: str, elements: Elements) -> Elements:
     """What orjson writes as a flat list. BYTES that are not UTF-8 show the replacement character.
 
     JSON has neither NaN nor infinity: whoever sends an answer has looked for them.
     """
-    flat = array.ravel()
+    if isinstance(elements, list):
+        return elements
+    flat = elements.ravel()
     if dtype == "BYTES":
         return [item.decode(errors="replace") for item in flat.tolist()]
     return flat
@@ -114,8 +128,8 @@ def checked_finite(field: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _floats(field: str, raw: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
-    """Numbers as `target`. Raises InvalidInput for NaN and for what is too large for it."""
-    wide = raw.ravel() if raw.dtype == np.float64 else raw.ravel().astype(np.float64)
+    """Whole numbers or FP64 as `target`. Raises InvalidInput for NaN and for what is too large for it."""
+    wide = raw if raw.dtype.kind == "f" else raw.astype(np.float64)
     if np.vdot(wide, wide) < _SQUARES[target]:  # then no element is NaN or as large as the square root
         return wide.astype(target)
     with np.errstate(over="ignore"):

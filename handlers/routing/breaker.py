@@ -77,20 +77,19 @@ class Breaker(NamedTuple):
 
     def started(self, now: float, settings: BreakerSettings = DEFAULT_SETTINGS) -> Breaker:
         """Return the breaker after a call was sent: while half open, that call is the probe."""
-        if self.closed:
+        if self.open_until == 0.0:
             return self
         return self._replace(probing_until=now + settings.open_s)
 
     def recorded(self, ok: bool, now: float, settings: BreakerSettings = DEFAULT_SETTINGS) -> Breaker:
         """Return the breaker after a call that went well or failed."""
-        if not self.closed:
+        if self.open_until != 0.0:
             return self._probed(ok, now, settings)
         kept = 0.5 ** (max(0.0, now - self.seen_at) / (settings.window_s / 2.0))
         calls, failures = self.calls * kept + 1.0, self.failures * kept + (0.0 if ok else 1.0)
-        openings = 0 if failures < 0.01 else self.openings
         if not ok and calls >= settings.min_calls and failures >= settings.failure_share * calls:
             return self._opened(now, settings)
-        return Breaker(calls, failures, now, openings=openings)
+        return Breaker(calls, failures, now, 0.0, 0 if failures < 0.01 else self.openings)
 
     def _probed(self, ok: bool, now: float, settings: BreakerSettings) -> Breaker:
         if now < self.open_until:

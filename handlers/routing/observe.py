@@ -9,12 +9,13 @@ from __future__ import annotations
 from .breaker import DEFAULT_SETTINGS, Breaker, BreakerSettings
 from .budget import BudgetView
 from .forecast import forecast
+from .latency import BatchTable
 from .learn import PRIOR_CALLS, learned, size_of
 from .report import Report, add_ms, key_of
 from .sketch import Sketch
 from .snapshot import Latencies, Snapshot
 from .tokens import Tokens
-from .types import Decision, Local, Path
+from .types import CPU, GPU, Decision, Local, Path
 
 HALF_LIFE_S = 30.0
 REFRESH_CALLS = 8
@@ -35,11 +36,11 @@ class Observer:
 
     def __init__(self, settings: BreakerSettings = DEFAULT_SETTINGS, *, front: bool = False) -> None:
         self.settings, self.front = settings, front
-        self.breakers = {Path.CPU: Breaker(), Path.GPU: Breaker()}
+        self.breakers = {CPU: Breaker(), GPU: Breaker()}
         self.tokens = Tokens()
         self.report = Report()
         self._recent: dict[str, Sketch] = {}
-        self._fresh: list[tuple[str, float, bool]] = []
+        self._fresh: list[tuple[Path, BatchTable, int, bool, float, bool]] = []
         self._answered: list[tuple[int, float, bool, float, bool, int, int]] = []
         self._faded_at = 0.0
         self._enough = float(REFRESH_CALLS)
@@ -59,15 +60,8 @@ class Observer:
         due = len(self._fresh) >= self._enough or now - self._faded_at >= REFRESH_S
         if self._prior is not snapshot.latencies or (due and (self._fresh or self._recent)):
             self._refresh(snapshot.latencies, now)
-        return Local(
-            cold=cold,
-            cpu_breaker=self.breakers[Path.CPU],
-            gpu_breaker=self.breakers[Path.GPU],
-            gpu_in_flight=gpu_in_flight,
-            hedge_tokens=self.tokens.left,
-            latencies=self._latencies,
-            budgets=budgets,
-        )
+        cpu, gpu = self.breakers[CPU], self.breakers[GPU]
+        return Local(cold, cpu, gpu, gpu_in_flight, self.tokens.left, self._latencies, budgets)
 
     def started(self, path: Path, now: float) -> None:
         """Note that a call was sent on `path`: a breaker that is half open counts it as its probe."""
@@ -86,7 +80,7 @@ class Observer:
     ) -> None:
         """Note a call that came back after `ms`, or failed; failures count for the breaker only."""
         self.breakers[path] = self.breakers[path].recorded(ok, now, self.settings)
-        reported = path is Path.GPU or not self.front
+        reported = path is GPU or not self.front
         if reported:
             self.report.counts[path] += 1
         if not ok:
@@ -94,12 +88,12 @@ class Observer:
             return
         if not reported:
             ms = max(ms - snapshot.latencies.hop.at(0.5), LEAST_MS)
-        table = snapshot.latencies.cpu if path is Path.CPU else snapshot.latencies.gpu
+        table = snapshot.latencies.cpu if path is CPU else snapshot.latencies.gpu
         if table is None or ms <= 0.0:
             return
-        if path is Path.GPU:
+        if path is GPU:
             self.report.counts["gpu_busy_ms"] += ms
-        self._fresh.append((key_of(path, size_of(table, items), cold), ms, reported))
+        self._fresh.append((path, table, items, cold, ms, reported))
 
     def finished(
         self,
@@ -132,7 +126,8 @@ class Observer:
 
     def _fold(self) -> None:
         """Count what came back and was answered since the last time: many at once cost less than one each."""
-        for key, ms, reported in self._fresh:
+        for path, table, items, cold, ms, reported in self._fresh:
+            key = key_of(path, size_of(table, items), cold)
             add_ms(self._recent, key, ms)
             if reported:
                 add_ms(self.report.sketches, key, ms)

@@ -12,8 +12,24 @@ from math import inf
 
 from .forecast import Forecast, forecast
 from .select import SELECTORS
-from .snapshot import Snapshot, Topology
-from .types import Decision, Local, OnMiss, Option, Path, Quality, Reason, Request
+from .snapshot import Snapshot
+from .types import (
+    BELOW_CONFIDENCE,
+    BEST,
+    BREAKER_OPEN,
+    CPU,
+    CPU_TOO_SLOW,
+    EXPLORING,
+    FORCED,
+    GPU,
+    SPLIT,
+    Decision,
+    Local,
+    OnMiss,
+    Option,
+    Reason,
+    Request,
+)
 from .weigh import SEVERITY, Need, need_of, weigh
 
 STANDBY_MARGIN_MS = 5.0
@@ -27,7 +43,7 @@ WAKING_RETRY_S = 60.0
 def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> Decision:
     """Return how to serve `request`, and why; `now` is in seconds on the clock of the local breakers."""
     latencies = local.latencies or snapshot.latencies
-    split = snapshot.topology is Topology.SPLIT
+    split = snapshot.topology is SPLIT
     lanes = 1 if snapshot.gpu is None else snapshot.gpu.ready
     row = forecast(latencies, request.items, request.attainment, local.cold, split, lanes)
     need = need_of(request, snapshot)
@@ -36,11 +52,11 @@ def decide(request: Request, snapshot: Snapshot, local: Local, now: float) -> De
         if budget.spent_usd >= budget.limit_usd:
             return _refused(request, options, Reason.BUDGET_EXHAUSTED, budget.resets_in_s)
     chosen, reason = _choose(request, snapshot, options)
-    if SEVERITY[chosen.reason] >= SEVERITY[Reason.CPU_TOO_SLOW] and reason is not Reason.EXPLORING:
+    if SEVERITY[chosen.reason] >= SEVERITY[CPU_TOO_SLOW] and reason is not EXPLORING:
         if request.on_miss is OnMiss.REFUSE:
             wait_s = _retry_after_s(request, local, options, now)
             return _refused(request, options, Reason.NO_FEASIBLE_PATH_REFUSED, wait_s)
-        if reason is not Reason.FORCED:
+        if reason is not FORCED:
             reason = Reason.NO_FEASIBLE_PATH_BEST_EFFORT
     return _carried_out(
         request, snapshot, local, row, need, options, queue, marginal_usd, chosen, reason, now
@@ -58,7 +74,7 @@ def gpu_within_ms(decision: Decision) -> float:
     within_ms = 0.0 if decision.gpu_items else decision.standby_after_ms
     if within_ms <= 0.0:
         alone = decision.options[0] if decision.options else None
-        within_ms = inf if alone is None or alone.path is not Path.CPU else alone.predicted_ms
+        within_ms = inf if alone is None or alone.path is not CPU else alone.predicted_ms
     if decision.gpu_items or decision.degraded_below is None or decision.standby_degrades:
         return within_ms
     return max(QUEUE_SHARE * within_ms, decision.gpu_needs_ms)
@@ -69,8 +85,8 @@ def _choose(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -
         return SELECTORS[snapshot.policy](options, request, snapshot)
     for option in options:
         if option.path is request.path and not option.escalates and not option.gpu_items:
-            if SEVERITY[option.reason] < SEVERITY[Reason.BREAKER_OPEN] or option.path is Path.CPU:
-                return option, Reason.FORCED
+            if SEVERITY[option.reason] < SEVERITY[BREAKER_OPEN] or option.path is CPU:
+                return option, FORCED
             return options[0], option.reason
     return options[0], Reason.GPU_ABSENT
 
@@ -94,8 +110,8 @@ def _retry_after_s(request: Request, local: Local, options: tuple[Option, ...], 
     """When a refused caller may find a path that meets its deadline, in s."""
     waits = []
     for option in options:
-        if option.reason is Reason.BREAKER_OPEN:
-            breaker = local.cpu_breaker if option.path is Path.CPU else local.gpu_breaker
+        if option.reason is BREAKER_OPEN:
+            breaker = local.cpu_breaker if option.path is CPU else local.gpu_breaker
             waits.append(breaker.retry_after_s(now))
         elif option.reason in (Reason.GPU_ASLEEP, Reason.GPU_STARTING):
             waits.append(WAKING_RETRY_S)
@@ -118,15 +134,15 @@ def _carried_out(
     now: float,
 ) -> Decision:
     cost_usd = chosen.cost_usd
-    on_gpu = chosen.path is Path.GPU
+    on_gpu = chosen.path is GPU
     remaining = request.latency_slo_ms - request.elapsed_ms
-    forced_cpu = request.path is Path.CPU
+    forced_cpu = request.path is CPU
     below = None if forced_cpu else need.threshold
     degraded_reason = None
     if not on_gpu and not chosen.escalates and (below is not None or need.heavy):
         blocked = _blocked(options)
         degraded_reason = blocked.reason if blocked is not None else Reason.GPU_ABSENT
-        if reason is Reason.BELOW_CONFIDENCE:
+        if reason is BELOW_CONFIDENCE:
             reason = degraded_reason
     hedge_after = None
     standby = False
@@ -134,7 +150,7 @@ def _carried_out(
     if on_gpu:
         standby = local.cpu_breaker.allows(now)
         latest = max(0.0, remaining - row.cpu_ms - STANDBY_MARGIN_MS)
-        if snapshot.topology is Topology.SPLIT:
+        if snapshot.topology is SPLIT:
             standby_after = latest
         elif chosen.gpu_items and row.shared is not None:
             standby_after = min(row.shared.cpu_ms, latest)  # this CPU has its own part to do first
@@ -142,7 +158,7 @@ def _carried_out(
         if local.hedge_tokens >= 1.0 and after + row.gpu_median_ms + queue < remaining:
             hedge_after = after
             cost_usd += HEDGE_TAIL * marginal_usd
-    heavy = need.heavy or request.path is Path.GPU
+    heavy = need.heavy or request.path is GPU
     escalates = chosen.escalates or (chosen.gpu_items > 0 and need.threshold is not None)
     chunk = row.shared.chunk if chosen.gpu_items and row.shared is not None else row.gpu_chunk
     return Decision(
@@ -171,14 +187,14 @@ def _carried_out(
 
 def _blocked(options: tuple[Option, ...]) -> Option | None:
     """The option with the heavy model that came nearest to being taken."""
-    better = [option for option in options if option.escalates or option.path is Path.GPU]
+    better = [option for option in options if option.escalates or option.path is GPU]
     return min(better, key=lambda option: SEVERITY[option.reason], default=None)
 
 
 def _shadowed(request: Request, snapshot: Snapshot, options: tuple[Option, ...]) -> bool:
-    if snapshot.shadow_share <= 0.0 or request.draw >= 1.0 or request.quality is Quality.BEST:
+    if snapshot.shadow_share <= 0.0 or request.draw >= 1.0 or request.quality is BEST:
         return False
-    if not any(o.path is Path.GPU and SEVERITY[o.reason] < SEVERITY[Reason.BREAKER_OPEN] for o in options):
+    if not any(o.path is GPU and SEVERITY[o.reason] < SEVERITY[BREAKER_OPEN] for o in options):
         return False  # there is nobody to ask
     # The fraction of a multiple: independent of the use that the selectors make of the same draw.
     return (request.draw * 9973.0) % 1.0 < snapshot.shadow_share

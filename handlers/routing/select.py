@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .snapshot import Snapshot
-from .types import Option, Path, Reason, Request
+from .types import BREAKER_OPEN, CHEAPEST_FEASIBLE, CPU, CPU_TOO_SLOW, EXPLORING, GPU, Option, Reason, Request
 from .weigh import SEVERITY
 
 Selector = Callable[[tuple[Option, ...], Request, Snapshot], tuple[Option, Reason]]
 
-_CALLABLE = SEVERITY[Reason.BREAKER_OPEN]
-_LATE = SEVERITY[Reason.CPU_TOO_SLOW]
+_CALLABLE = SEVERITY[BREAKER_OPEN]
+_LATE = SEVERITY[CPU_TOO_SLOW]
 MIN_EXPLORE_P = 0.5
 MAX_EXPLORE_COST = 10.0
 
@@ -32,8 +32,8 @@ def turnout(options: tuple[Option, ...], request: Request, snapshot: Snapshot) -
     if request.draw < snapshot.explore_share:
         for option in options:
             if option.path is not best.path and _worth_a_try(option, best):
-                return option, Reason.EXPLORING
-    return best, Reason.CHEAPEST_FEASIBLE
+                return option, EXPLORING
+    return best, CHEAPEST_FEASIBLE
 
 
 def latency_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple[Option, Reason]:
@@ -46,13 +46,13 @@ def latency_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple
 
 def cpu_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple[Option, Reason]:
     """The CPU alone, always."""
-    return next(o for o in options if o.path is Path.CPU and not o.escalates), Reason.STATIC_SHARE
+    return next(o for o in options if o.path is CPU and not o.escalates), Reason.STATIC_SHARE
 
 
 def gpu_only(options: tuple[Option, ...], _: Request, __: Snapshot) -> tuple[Option, Reason]:
     """The GPU whenever it can be called."""
     for option in options:
-        if option.path is Path.GPU and not option.gpu_items and SEVERITY[option.reason] < _CALLABLE:
+        if option.path is GPU and not option.gpu_items and SEVERITY[option.reason] < _CALLABLE:
             return option, Reason.STATIC_SHARE
     return least_bad(options)
 
@@ -87,7 +87,7 @@ def _worth_a_try(option: Option, best: Option) -> bool:
         return True
     if SEVERITY[option.reason] != _LATE:
         return False
-    return option.path is Path.GPU or option.p_meet >= MIN_EXPLORE_P
+    return option.path is GPU or option.p_meet >= MIN_EXPLORE_P
 
 
 SELECTORS: dict[str, Selector] = {

@@ -22,21 +22,39 @@ from math import inf
 from typing import NamedTuple
 
 from .forecast import Forecast, queue_ms, saturated
-from .snapshot import Cascade, GpuCapacity, Snapshot, Topology
-from .types import Local, Option, Path, Quality, Reason, Request
+from .snapshot import Cascade, GpuCapacity, Snapshot
+from .types import (
+    BELOW_CONFIDENCE,
+    BEST,
+    BREAKER_OPEN,
+    CASCADE_TOO_SLOW,
+    CHEAP,
+    CPU,
+    CPU_TOO_SLOW,
+    FEASIBLE,
+    GPU,
+    GPU_TOO_SLOW,
+    OVER_COST_CEILING,
+    SHARED_TOO_SLOW,
+    SPLIT,
+    Local,
+    Option,
+    Reason,
+    Request,
+)
 
 # How much speaks against an option: what is short of quality may still be served, what is late or dear
 # only for want of better, what cannot be called only when there is nothing else at all.
 SEVERITY: dict[Reason, int] = {
-    Reason.FEASIBLE: 0,
-    Reason.BELOW_CONFIDENCE: 1,
-    Reason.CPU_TOO_SLOW: 2,
-    Reason.GPU_TOO_SLOW: 2,
-    Reason.CASCADE_TOO_SLOW: 2,
-    Reason.SHARED_TOO_SLOW: 2,
-    Reason.OVER_COST_CEILING: 3,
+    FEASIBLE: 0,
+    BELOW_CONFIDENCE: 1,
+    CPU_TOO_SLOW: 2,
+    GPU_TOO_SLOW: 2,
+    CASCADE_TOO_SLOW: 2,
+    SHARED_TOO_SLOW: 2,
+    OVER_COST_CEILING: 3,
     Reason.BUDGET_LOW: 4,
-    Reason.BREAKER_OPEN: 5,
+    BREAKER_OPEN: 5,
     Reason.GPU_BUSY: 5,
     Reason.GPU_STARTING: 6,
     Reason.GPU_ASLEEP: 6,
@@ -65,14 +83,14 @@ NOTHING = Need(None, False, 0.0, 0.0)
 
 def need_of(request: Request, snapshot: Snapshot) -> Need:
     """Return what the request's quality and floor mean for this release."""
-    if request.quality is Quality.BEST:
+    if request.quality is BEST:
         return Need(None, True, 1.0, snapshot.gpu_accuracy)
     cascade = snapshot.cascade
     floor = request.min_confidence
     if floor is not None and floor > 0.0:
         share, confidence = _on_curve(cascade, floor, snapshot)
         return Need(floor, False, share, confidence)
-    if cascade is None or snapshot.gpu is None or request.quality is Quality.CHEAP:
+    if cascade is None or snapshot.gpu is None or request.quality is CHEAP:
         return NOTHING
     return Need(cascade.threshold, False, cascade.escalation_share, cascade.accuracy)
 
@@ -97,7 +115,7 @@ def weigh(
     there.
     """
     economics, gpu = snapshot.economics, snapshot.gpu
-    split = snapshot.topology is Topology.SPLIT
+    split = snapshot.topology is SPLIT
     remaining = request.latency_slo_ms - request.elapsed_ms
     ceiling = request.max_cost_usd if request.max_cost_usd is not None else inf
     per_ms = economics.lambda_gb_s / 1_024_000.0
@@ -112,24 +130,24 @@ def weigh(
         cpu_cost = base + cpu_call
     if split:
         cpu_cost += economics.lambda_request + row.cpu_mean_ms * front_ms
-    cpu_reason = Reason.FEASIBLE
+    cpu_reason = FEASIBLE
     if not local.cpu_breaker.allows(now):
-        cpu_reason = Reason.BREAKER_OPEN
+        cpu_reason = BREAKER_OPEN
     elif cpu_cost > ceiling:
-        cpu_reason = Reason.OVER_COST_CEILING
+        cpu_reason = OVER_COST_CEILING
     elif row.cpu_ms > remaining:
-        cpu_reason = Reason.CPU_TOO_SLOW
+        cpu_reason = CPU_TOO_SLOW
     alone_reason = cpu_reason
-    if cpu_reason is Reason.FEASIBLE and (need.heavy or need.threshold is not None):
-        alone_reason = Reason.BELOW_CONFIDENCE
+    if cpu_reason is FEASIBLE and (need.heavy or need.threshold is not None):
+        alone_reason = BELOW_CONFIDENCE
     alone = Option(
-        Path.CPU,
+        CPU,
         False,
         row.cpu_ms,
         row.cpu.share_within(remaining),
         cpu_cost,
         snapshot.cpu_accuracy,
-        alone_reason is Reason.FEASIBLE,
+        alone_reason is FEASIBLE,
         alone_reason,
     )
     if gpu is None or row.gpu is None:
@@ -155,15 +173,15 @@ def weigh(
     cap = _budget_cap(request, local, cpu_cost)
 
     gpu_ms = row.gpu_ms + queue
-    gpu_reason = unavailable or _objection(gpu_cost, gpu_ms, cap, ceiling, remaining, Reason.GPU_TOO_SLOW)
+    gpu_reason = unavailable or _objection(gpu_cost, gpu_ms, cap, ceiling, remaining, GPU_TOO_SLOW)
     on_gpu = Option(
-        Path.GPU,
+        GPU,
         False,
         gpu_ms,
         0.0 if gpu.ready == 0 else row.gpu.share_within(remaining - queue),
         gpu_cost,
         snapshot.gpu_accuracy,
-        gpu_reason is Reason.FEASIBLE,
+        gpu_reason is FEASIBLE,
         gpu_reason,
     )
     shared: tuple[Option, ...] = ()
@@ -179,17 +197,17 @@ def weigh(
             shared_cost += (1.0 - (1.0 - need.share) ** own) * gpu_call
             shared_ms += gpu_ms
             right = need.confidence
-        reason = unavailable or (cpu_reason if cpu_reason is Reason.BREAKER_OPEN else None)
-        reason = reason or _objection(shared_cost, shared_ms, cap, ceiling, remaining, Reason.SHARED_TOO_SLOW)
+        reason = unavailable or (cpu_reason if cpu_reason is BREAKER_OPEN else None)
+        reason = reason or _objection(shared_cost, shared_ms, cap, ceiling, remaining, SHARED_TOO_SLOW)
         escalation_ms = gpu_ms if need.threshold is not None else 0.0
         option = Option(
-            Path.GPU,
+            GPU,
             False,
             shared_ms,
             part.share_within(remaining - escalation_ms, queue),
             shared_cost,
             (part.gpu_items * snapshot.gpu_accuracy + own * right) / n,
-            reason is Reason.FEASIBLE,
+            reason is FEASIBLE,
             reason,
             part.gpu_items,
         )
@@ -202,16 +220,16 @@ def weigh(
         any_share = 1.0 - (1.0 - need.share) ** request.items
         cascade_cost = cpu_cost + any_share * gpu_call
     cascade_ms = row.cascade_ms + queue
-    reason = cpu_reason if cpu_reason is not Reason.FEASIBLE else unavailable
-    reason = reason or _objection(cascade_cost, cascade_ms, cap, ceiling, remaining, Reason.CASCADE_TOO_SLOW)
+    reason = cpu_reason if cpu_reason is not FEASIBLE else unavailable
+    reason = reason or _objection(cascade_cost, cascade_ms, cap, ceiling, remaining, CASCADE_TOO_SLOW)
     cascade = Option(
-        Path.CPU,
+        CPU,
         True,
         cascade_ms,
         0.0 if gpu.ready == 0 else row.cascade.share_within(remaining - queue),
         cascade_cost,
         need.confidence,
-        reason is Reason.FEASIBLE,
+        reason is FEASIBLE,
         reason,
     )
     return (alone, cascade, on_gpu, *shared), queue, marginal
@@ -229,10 +247,10 @@ def _objection(
     if cost_usd > cap_usd:
         return Reason.BUDGET_LOW
     if cost_usd > ceiling_usd:
-        return Reason.OVER_COST_CEILING
+        return OVER_COST_CEILING
     if ms > remaining_ms:
         return slow
-    return Reason.FEASIBLE
+    return FEASIBLE
 
 
 def _unavailable(
@@ -241,7 +259,7 @@ def _unavailable(
     if gpu.ready == 0:
         return Reason.GPU_STARTING if gpu.starting else Reason.GPU_ASLEEP
     if not local.gpu_breaker.allows(now) or (gpu.failing and request.draw >= explore):
-        return Reason.BREAKER_OPEN
+        return BREAKER_OPEN
     if gpu.max_in_flight and in_flight >= gpu.max_in_flight * IN_FLIGHT_SHARE[request.priority]:
         return Reason.GPU_BUSY
     return None

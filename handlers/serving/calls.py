@@ -73,7 +73,7 @@ class Answer(NamedTuple):
     def confidence(self) -> float:
         """The lowest confidence of its items."""
         confidence = self.scored.confidence
-        return float(confidence[0] if len(confidence) == 1 else confidence.min())
+        return float(confidence.item() if len(confidence) == 1 else confidence.min())
 
     def followed_by(self, rest: Answer) -> Answer:
         """This answer to a batch's first items and another to the rest, as one."""

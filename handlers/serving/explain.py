@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import floor, isfinite
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from handlers.errors import InvalidInput
 from handlers.protocol.http import HttpResponse
@@ -36,14 +38,8 @@ def cost_usd(
 def infer_response(
     parsed: InferRequest, manifest: Manifest, handled: Handled, said: Mapping[str, Any]
 ) -> HttpResponse:
-    """The answer on the wire. Raises InvalidInput when the model's own answer is not finite."""
-    if not isfinite(handled.confidence):
-        raise InvalidInput("inputs", "accepted", "values for which the model's answer is finite")
-    head: dict[str, Any] = {
-        "model_name": manifest.model,
-        "model_version": manifest.release,
-        "parameters": said,
-    }
+    """The answer on the wire."""
+    head = {"model_name": manifest.model, "model_version": manifest.release, "parameters": said}
     if parsed.id:
         head["id"] = parsed.id
     outputs = wire_outputs(handled.answer.scored, manifest)
@@ -58,17 +54,22 @@ def infer_response(
 
 
 def parameters(handled: Handled) -> dict[str, Any]:
-    """The answer's `parameters`, for the caller and the log; times in ms from the arrival in the handler."""
+    """The answer's `parameters`, for the caller and the log; times in ms from the arrival in the handler.
+
+    Raises InvalidInput when the model's own answer is not finite.
+    """
+    if not isfinite(handled.confidence):
+        raise InvalidInput("inputs", "accepted", "values for which the model's answer is finite")
     answer, decision = handled.answer, handled.decision
     said: dict[str, Any] = {
         "path": str(answer.path),
         "reason": str(decision.reason),
-        "confidence": round(handled.confidence, 6),
-        "predicted_ms": round(decision.predicted_ms, 4) if isfinite(decision.predicted_ms) else None,
-        "actual_ms": round(handled.actual_ms, 3),
+        "confidence": _rounded(handled.confidence, 1e6),
+        "predicted_ms": _rounded(decision.predicted_ms, 1e4) if isfinite(decision.predicted_ms) else None,
+        "actual_ms": _rounded(handled.actual_ms, 1e3),
         "deadline_ms": decision.deadline_ms,
         "objective_met": handled.actual_ms <= decision.deadline_ms,
-        "cost_usd": float(f"{handled.cost_usd:.6g}"),
+        "cost_usd": _rounded(handled.cost_usd, 1e12),
         "release": handled.release,
         "degraded": answer.degraded is not None,
         "attempts": answer.attempts,
@@ -86,8 +87,8 @@ def parameters(handled: Handled) -> dict[str, Any]:
 
 def server_timing(handled: Handled) -> str:
     """The Server-Timing header (W3C): durations in ms."""
-    calls = [f"{call.path.value};dur={call.ms:.3f}" for call in handled.answer.calls]
-    return ", ".join((f"decide;dur={handled.decide_ms:.3f}", *calls, f"total;dur={handled.actual_ms:.3f}"))
+    calls = "".join([f"{call.path};dur={_text(call.ms)}, " for call in handled.answer.calls])
+    return f"decide;dur={_text(handled.decide_ms)}, {calls}total;dur={_text(handled.actual_ms)}"
 
 
 def decision_document(decision: Decision, snapshot: Snapshot, model: str, now: float) -> dict[str, Any]:
@@ -128,6 +129,18 @@ def _option(option: Option) -> dict[str, Any]:
         "feasible": option.feasible,
         "reason": str(option.reason),
     }
+
+
+def _rounded(value: float, scale: float) -> float:
+    """To the nearest multiple of 1/scale.
+
+    `round` and formats such as `.3f` go by way of exact decimal digits: together 6 µs of a request.
+    """
+    return floor(value * scale + 0.5) / scale
+
+
+def _text(ms: float) -> str:
+    return orjson.dumps(_rounded(ms, 1e3)).decode()
 
 
 def _finite(value: float) -> float | None:

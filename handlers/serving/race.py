@@ -19,7 +19,7 @@ from handlers.errors import (
     EndpointUnprepared,
     Overloaded,
 )
-from handlers.routing.types import Decision, Path
+from handlers.routing.types import CPU, GPU, Decision
 from handlers.serving.calls import LAST_RESORT_S, REASONS, Answer, Call, GpuCall, Paths, left_s
 from handlers.serving.gpu_race import GpuRace
 from handlers.serving.postprocess import merged
@@ -34,7 +34,7 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
     """The answer to `job`. Raises Overloaded only when neither path gives one."""
     if decision.gpu_items and paths.gpu is not None:
         return _shared(job, decision, paths)
-    if decision.path is Path.GPU and paths.gpu is not None:
+    if decision.path is GPU and paths.gpu is not None:
         return _asked_again(job, decision, paths, GpuRace(job, decision, paths).run())
     started = paths.clock()
     try:
@@ -43,8 +43,8 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
         if paths.gpu is None:
             raise Overloaded(f"the model's function gives no answer: {error}", 1.0) from error
         return GpuRace(job, decision, paths).run()
-    call = Call(Path.CPU, job.items, (paths.clock() - started) * 1000.0, ok=True)
-    answer = Answer(scored, Path.CPU, (call,), attempts=1)
+    call = Call(CPU, job.items, (paths.clock() - started) * 1000.0, True)
+    answer = Answer(scored, CPU, (call,), 1)
     threshold = decision.degraded_below if decision.escalate_below is None else decision.escalate_below
     if threshold is None:
         return answer
@@ -60,7 +60,7 @@ def run(job: Job, decision: Decision, paths: Paths) -> Answer:
 def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
     """A batch's first items on the GPU, the rest on the CPU at the same time."""
     at = decision.gpu_items
-    own = decision._replace(path=Path.CPU, gpu_items=0)
+    own = decision._replace(path=CPU, gpu_items=0)
     rest = paths.pool.submit(run, job.part(at, job.items), own, paths)
     first = run(job.part(0, at), decision._replace(gpu_items=0), paths)
     return first.followed_by(rest.result())
@@ -68,7 +68,7 @@ def _shared(job: Job, decision: Decision, paths: Paths) -> Answer:
 
 def _asked_again(job: Job, decision: Decision, paths: Paths, answer: Answer) -> Answer:
     """The standby answered: unsure items ask once more if the GPU had no room, or was given little time."""
-    if answer.path is Path.GPU or decision.standby_degrades or decision.degraded_below is None:
+    if answer.path is GPU or decision.standby_degrades or decision.degraded_below is None:
         return answer
     rows = np.flatnonzero(answer.scored.confidence < decision.degraded_below)
     if not len(rows) or not answer.gpu_errors:
@@ -96,9 +96,9 @@ def _escalated(job: Job, decision: Decision, paths: Paths, answer: Answer, rows:
         error = met
     calls = answer.calls
     if not isinstance(error, EndpointUnprepared):  # which says nothing of the endpoint
-        calls = (*calls, Call(Path.GPU, len(rows), (paths.clock() - started) * 1000.0, ok=error is None))
+        calls = (*calls, Call(GPU, len(rows), (paths.clock() - started) * 1000.0, ok=error is None))
     tried = answer._replace(calls=calls, attempts=answer.attempts + len(call.futures))
     if error is not None:
         reason = REASONS[type(error).__name__]
         return tried._replace(gpu_errors=(*answer.gpu_errors, error), degraded=reason, missed_items=len(rows))
-    return tried._replace(scored=scored, path=Path.GPU, escalated_items=len(rows))
+    return tried._replace(scored=scored, path=GPU, escalated_items=len(rows))

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from handlers.errors import BudgetExhausted, Overloaded, PayloadTooLarge
-from handlers.protocol.constraints import parse_constraints
+from handlers.protocol.constraints import ConstraintReader
 from handlers.protocol.http import FRONT, HttpRequest, HttpResponse, json_response
 from handlers.protocol.infer import HEADER_LENGTH, parse_request
 from handlers.routing.codec import usable
@@ -103,6 +103,7 @@ class Service:
         self._ports = ports
         self._observer = Observer(Knobs.parse(settings.routing).breaker, front=settings.role == "front")
         self._economics = Economics.parse(settings.economics)
+        self._constraints = ConstraintReader(settings.latency_slo_ms, settings.attainment)
         self._open: Open | None = None
         self._answered = 0
         self._usual_usd = 0.0
@@ -214,16 +215,9 @@ class Service:
     def _request(
         self, parameters: Mapping[str, Any], http: HttpRequest, items: int, payload_bytes: int, arrived: float
     ) -> Request:
-        given = parse_constraints(parameters, http.headers)
-        given.setdefault("latency_slo_ms", self.settings.latency_slo_ms)
-        given.setdefault("attainment", self.settings.attainment)
-        return Request(
-            items=items,
-            payload_bytes=payload_bytes,
-            elapsed_ms=(self._ports.clock() - arrived) * 1000.0,
-            draw=self._ports.draw(),
-            **given,
-        )
+        asked = self._constraints.read(parameters, http.headers)
+        elapsed_ms = (self._ports.clock() - arrived) * 1000.0
+        return Request(*asked, items, payload_bytes, elapsed_ms, self._ports.draw())
 
     def _opened(self) -> Open:
         served = self.holder.current()

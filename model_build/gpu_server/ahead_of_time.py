@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 def compile_program(exported: ExportedProgram, device: torch.device, precision: str) -> Any:
     """The program as compiled code on `device`. Needs a C++ compiler (and nvcc-free Triton on CUDA).
 
-    Raises ValueError for another precision than the release's: autocast cannot be put around compiled code.
+    Raises ValueError for bf16 and fp16: autocast cannot be put around compiled code.
     """
     import torch
 
-    if precision != "release":
-        raise ValueError(
-            "TURNOUT_GPU_ENGINE=aot runs the program as exported; use compile for another precision"
-        )
+    if precision in ("bf16", "fp16"):
+        raise ValueError(f"TURNOUT_GPU_ENGINE=aot runs the program as exported; use compile for {precision}")
     from torch.export.passes import move_to_device_pass
 
     moved = move_to_device_pass(exported, str(device))

@@ -34,7 +34,11 @@ class Handle(Protocol):
 
 
 class Backend(Protocol):
-    """One model on one device."""
+    """One model on one device. `at_once`: batches worth having under way; 2 where one can be copied while
+    another computes, 1 where `submit` computes and a second would only hold up the first one's answer.
+    """
+
+    at_once: int
 
     @property
     def device(self) -> str:
@@ -51,9 +55,11 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
     """The program as a callable on `device`.
 
     `engine`: eager, compile (torch.compile) or aot (an ahead-of-time package made at load for this device).
-    `precision`: `release` runs it as exported, bf16 and fp16 under autocast.
-    Raises ReleaseError when the file is no exported program.
+    `precision`: `release` runs it as exported; `tf32` too, but lets products of float32 take the tensor
+    cores (10 bits of mantissa; for the whole process; PyTorch lets convolutions do so anyway); bf16 and fp16
+    run under autocast. Raises ReleaseError when the file is no exported program.
     """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     exported = program.load(path)
     if engine == "aot":
         from model_build.gpu_server.ahead_of_time import compile_program
@@ -67,7 +73,7 @@ def load_forward(path: Path, device: torch.device, engine: str, precision: str) 
         forward: Forward = torch.compile(exported.module(), dynamic=False)
     else:
         forward = _checked_once(exported.module(check_guards=False))
-    if precision == "release":
+    if precision in ("release", "tf32"):
         return forward
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
 
@@ -105,6 +111,8 @@ class _Done:
 
 class CpuBackend:
     """A batch computed on the spot by PyTorch on CPU; also the reference for the others."""
+
+    at_once = 1
 
     def __init__(self, forward: Forward, spec: GraphSpec, max_batch: int) -> None:
         self._forward = forward

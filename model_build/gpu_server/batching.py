@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 
+RISE, FALL = 0.25, 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -42,12 +44,14 @@ class Curve:
         """Predicted duration of one batch of `items` (1 to max_batch), s."""
         return self._seconds[items] * self.factor
 
-    def observed(self, items: int, ms: float, weight: float = 0.05) -> Curve:
-        """The curve after one more batch was seen to take `ms`: all sizes move by the share it was off.
+    def observed(self, items: int, ms: float) -> Curve:
+        """The curve after one more batch was seen to take `ms`: all sizes move by a share of what it was off.
 
-        A single outlier counts for at most a factor of two.
+        It rises faster than it falls: what is promised must hold for the slow batch, not for the mean one. A
+        single outlier counts for at most a factor of two.
         """
         ratio = min(2.0, max(0.5, ms / (self.seconds(items) * 1000)))
+        weight = RISE if ratio > 1 else FALL
         return replace(self, factor=self.factor * (1 + weight * (ratio - 1)))
 
     def limited(self, max_batch: int) -> Curve:
@@ -85,17 +89,23 @@ def close_time(waiting: Waiting, curve: Curve, max_wait: float, margin: float) -
 
 
 def finish_time(
-    now: float, free_at: float, items_ahead: int, items: int, curve: Curve, workers: int
+    now: float,
+    free_at: float,
+    items_ahead: int,
+    items: int,
+    curve: Curve,
+    workers: int,
+    joining_per_s: float = 0.0,
 ) -> float:
     """When a request that joins the queue now would be answered.
 
-    The work ahead of it leaves in full batches over `workers`; the request then rides in the batch that its
-    own last item falls into.
+    The work ahead of it leaves in full batches over `workers`; the request rides in the batch that its own
+    last item falls into, with what joins that batch until it begins.
     """
-    full, rest = divmod(items_ahead + items, curve.max_batch)
-    batches = full * curve.seconds(curve.max_batch) + (curve.seconds(rest) if rest else 0.0)
-    own = curve.seconds(min(items, curve.max_batch))
-    return max(now, free_at) + max(batches / workers, own)
+    before, own = divmod(items_ahead + items - 1, curve.max_batch)
+    begin = max(now, free_at) + before * curve.seconds(curve.max_batch) / workers
+    joined = own + 1 + int(joining_per_s * (begin - now))
+    return begin + curve.seconds(min(joined, curve.max_batch))
 
 
 def round_down(items: int, curve: Curve) -> int:

@@ -34,23 +34,34 @@ class _Set:
     copied: torch.cuda.Event
     done: torch.cuda.Event
     graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = field(default_factory=dict)
+    unread: _Running | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Running:
     buffers: _Set
     items: int
-    shape: tuple[int, ...]
+    kept: Array | None = None
 
     def output(self) -> Array:
         """Wait for the copy back."""
+        if self.kept is not None:
+            return self.kept
         self.buffers.done.synchronize()
+        if self.buffers.unread is self:
+            self.buffers.unread = None
         answer: Array = self.buffers.answer[: self.items].numpy()
-        return answer.reshape(self.items, *self.shape)
+        return answer
+
+    def keep(self) -> None:
+        """Read it now, for whoever asks later: its buffers are wanted (a failed batch is being isolated)."""
+        self.kept = self.output().copy()
 
 
 class CudaBackend:
     """A batch is copied, computed and copied back without the host waiting until its answer is asked for."""
+
+    at_once = 2
 
     def __init__(
         self,
@@ -67,6 +78,7 @@ class CudaBackend:
         self._spec = spec
         self._device = device
         self._graphs = cuda_graphs
+        self._pool = torch.cuda.graph_pool_handle() if cuda_graphs else None  # graphs never run side by side
         self._compute = _Stream(device)
         self._copy = _Stream(device)
         self._sets = tuple(self._buffers(max_batch, pinned) for _ in range(2))
@@ -87,6 +99,8 @@ class CudaBackend:
         """Start copy, compute and copy back of the staged rows."""
         buffers = self._sets[self._next]
         self._next = 1 - self._next
+        if buffers.unread is not None:
+            buffers.unread.keep()
         with torch.inference_mode():
             self._copy.wait_event(buffers.done)  # the set's last batch has been read
             with torch.cuda.stream(self._copy):
@@ -98,7 +112,8 @@ class CudaBackend:
                 output = self._run(buffers, bucket)
                 buffers.answer[:items].copy_(output[:items], non_blocking=True)
                 buffers.done.record(self._compute)
-        return _Running(buffers, items, self._spec.output.shape)
+        buffers.unread = _Running(buffers, items)
+        return buffers.unread
 
     def _run(self, buffers: _Set, bucket: int) -> torch.Tensor:
         if not self._graphs:
@@ -116,7 +131,7 @@ class CudaBackend:
             self._checked(self._forward(*inputs))
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._compute):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._compute):
             output = self._checked(self._forward(*inputs))
         return graph, output
 

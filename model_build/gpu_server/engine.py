@@ -22,6 +22,7 @@ LEAD_S = 0.001
 MARGIN_S = 0.0005
 RESERVE = 1.15  # promises rest on what batches took lately; in a full queue promising less costs nothing
 RESTART_S = 5.0
+SMOOTHING = 0.2
 
 
 class Timer(Protocol):
@@ -68,6 +69,7 @@ class Engine:
         self._number = 0
         self._idle: deque[Callable[[], None]] = deque()
         self._expected = 0
+        self._joined, self._joining_per_s, self._counted_at = 0, 0.0, clock.time()
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -87,7 +89,8 @@ class Engine:
         """When a request that came now would be answered (s on the clock)."""
         free_at = min([lane.free_at(now) for lane in self._lanes])
         ahead = self.waiting.ahead_of(priority)
-        return finish_time(now, free_at, ahead, items, self.curve, len(self._lanes)) + self._clock.lag
+        finish = finish_time(now, free_at, ahead, items, self.curve, len(self._lanes), self._joining_per_s)
+        return finish + self._clock.lag
 
     def too_late(self, items: int, deadline: float, priority: Priority, now: float) -> float | None:
         """The predicted wait in s of a request that cannot be answered by `deadline`, None when it can.
@@ -111,6 +114,7 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue an admitted request, `enqueued` now."""
         self.waiting.add(request)
+        self._joined += request.items
         if self._timer is not None and self.waiting.items < self.curve.max_batch:
             must_start = request.deadline - self._seconds(self.waiting.items) - MARGIN_S
             if self._wake <= must_start:
@@ -187,9 +191,16 @@ class Engine:
                 self._metrics.queue_ms.observe(part.request.queue_ms)
         lane.send({"batch": self._number, "items": items, "out": batch.out, "parts": places})
 
+    def _count_joined(self, now: float) -> None:
+        """The rate at which items join the queue, from one batch's answer to the next, smoothed."""
+        elapsed = max(now - self._counted_at, MARGIN_S)
+        self._joining_per_s += SMOOTHING * (self._joined / elapsed - self._joining_per_s)
+        self._joined, self._counted_at = 0, now
+
     def on_reply(self, lane: Lane, reply: dict[str, Any]) -> None:
         """A batch came back: hand out its rows, learn from its time, send the next."""
         batch = lane.batches.pop(reply["batch"])
+        self._count_joined(self._clock.time())
         self.curve = self.curve.observed(batch.items, reply["ms"]) if not reply["errors"] else self.curve
         if reply["max_batch"] is not None and reply["max_batch"] < self.curve.max_batch:
             self.curve = self.curve.limited(reply["max_batch"])

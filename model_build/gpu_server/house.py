@@ -257,6 +257,7 @@ def open_release(settings: Settings) -> Loaded:
         threads=settings.threads,
         pinned=settings.pinned,
         cuda_graphs=settings.cuda_graphs,
+        overlap=settings.overlap,
     )
     return Loaded(spec, orders, max_wait_ms / 1000)
 

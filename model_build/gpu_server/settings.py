@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from handlers.errors import InvalidConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Engine = Literal["eager", "compile", "aot"]
-Precision = Literal["release", "bf16", "fp16"]
+Precision = Literal["release", "tf32", "bf16", "fp16"]
 
 DEFAULT_MODEL_DIR = "/opt/ml/model"
 
@@ -21,10 +21,14 @@ class Settings:
     """What one server process does; every field is one `TURNOUT_GPU_*` variable.
 
     `max_batch` and `max_wait_ms`: None takes the release's profile (else 32 and 2 ms). `max_queue`: requests
-    in the house, waiting or in flight; one more is refused. `max_body_bytes`: SageMaker's own limit is 25 MB.
+    in the house, waiting or in flight; one more is refused. `max_connections`: where 1,024 are ready libuv
+    reads on and on, and neither timers nor the workers' answers get a turn. `max_body_bytes`: SageMaker's own
+    limit is 25 MB.
     `deadline_ms`: for a request that states none. `drain_s`: how long SIGTERM waits for what is in flight.
-    `threads`: PyTorch threads of a worker on CPU. `engine`: how the program runs on the device; `cuda_graphs`
-    and `pinned` only matter on CUDA. `precision`: `release` runs the program as exported, the others cast.
+    `threads`: PyTorch threads of a worker on CPU. `engine`: how the program runs on the device;
+    `cuda_graphs`, `pinned` and `overlap` (one batch is copied while another computes) only matter on CUDA.
+    `precision`: `release` runs the program as exported, tf32 lets float32 products take the tensor cores, the
+    others cast.
     `emf_s`: seconds between EMF lines on stdout, 0 for none.
     """
 
@@ -36,12 +40,13 @@ class Settings:
     precision: Precision = "release"
     cuda_graphs: bool = True
     pinned: bool = True
+    overlap: bool = True
     threads: int = 1
     max_batch: int | None = None
     max_wait_ms: float | None = None
     max_queue: int = 512
     max_body_bytes: int = 25_000_000
-    max_connections: int = 2048
+    max_connections: int = 1000
     deadline_ms: float = 60_000.0
     body_timeout_s: float = 10.0
     drain_s: float = 30.0
@@ -62,9 +67,10 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         model_dir=Path(read.text("MODEL_DIR", str(default.model_dir))),
         device=cast(Device, read.choice("DEVICE", default.device, ("auto", "cpu", "cuda"))),
         engine=cast(Engine, read.choice("ENGINE", default.engine, ("eager", "compile", "aot"))),
-        precision=cast(Precision, read.choice("PRECISION", default.precision, ("release", "bf16", "fp16"))),
+        precision=cast(Precision, read.choice("PRECISION", default.precision, tuple(get_args(Precision)))),
         cuda_graphs=read.flag("CUDA_GRAPHS", default.cuda_graphs),
         pinned=read.flag("PINNED", default.pinned),
+        overlap=read.flag("OVERLAP", default.overlap),
         threads=read.integer("THREADS", default.threads, 1, 1024),
         max_batch=read.optional_integer("MAX_BATCH", 1, 65536),
         max_wait_ms=read.optional_number("MAX_WAIT_MS", 0, 60_000),

@@ -49,6 +49,7 @@ class Orders:
     threads: int
     pinned: bool
     cuda_graphs: bool
+    overlap: bool
 
     def to_json(self) -> str:
         """For the command line."""
@@ -158,12 +159,14 @@ def _single_parts(parts: Sequence[Sequence[int]], spec: GraphSpec) -> list[list[
     ]
 
 
-def serve(worker: Worker, link: Connection) -> None:
-    """Run batches until the front closes the link. At most two are under way: one computes, one is copied."""
+def serve(worker: Worker, link: Connection, at_once: int) -> None:
+    """Run batches until the front closes the link, `at_once` under way: of two, one computes and one is
+    copied.
+    """
     under_way: deque[tuple[dict[str, Any], Handle | Exception, float]] = deque()
     free_since = 0.0
     while True:
-        if len(under_way) < 2 and (not under_way or link.poll(0)):
+        if len(under_way) < at_once and (not under_way or link.poll(0)):
             try:
                 message = orjson.loads(link.recv_bytes())
             except (EOFError, ConnectionResetError):
@@ -223,7 +226,8 @@ def main(orders_json: str, spec_json: str, socket_fd: int, arena_fd: int) -> int
         link.send_bytes(orjson.dumps({"failed": str(error) if known else f"{type(error).__name__}: {error}"}))
         return 1
     link.send_bytes(orjson.dumps({"ready": ready}))
-    serve(Worker(backend, spec, curve, arena.open_shared(arena_fd)), link)
+    at_once = backend.at_once if orders.overlap else 1
+    serve(Worker(backend, spec, curve, arena.open_shared(arena_fd)), link, at_once)
     return 0
 
 

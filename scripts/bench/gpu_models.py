@@ -16,14 +16,21 @@ from handlers.serving.manifest import MANIFEST_NAME, canonical, file_entry, pars
 
 @dataclass(frozen=True, slots=True)
 class BenchModel:
-    """One model: how to make it, and one input tensor (dtype, shape of one item)."""
+    """One model: how to make it, one input tensor (dtype, shape of one item), the largest batch on a CPU and
+    on a GPU, which is full only with more.
+    """
 
     name: str
     make: Callable[[], nn.Module]
     datatype: str
     shape: tuple[int, ...]
     classes: int
-    max_batch: int
+    cpu_batch: int
+    gpu_batch: int
+
+    def batch_on(self, device: str) -> int:
+        """The largest batch on `device` (cpu or cuda)."""
+        return self.gpu_batch if device == "cuda" else self.cpu_batch
 
     def example(self, items: int) -> torch.Tensor:
         """Random inputs for `items` items."""
@@ -111,10 +118,10 @@ def heavy() -> nn.Module:
 MODELS = {
     model.name: model
     for model in (
-        BenchModel("light", light, "FP32", (784,), 10, 32),
-        BenchModel("medium", resnet18, "FP32", (3, 224, 224), 1000, 8),
-        BenchModel("wide", wide, "FP32", (3, 224, 224), 3, 8),
-        BenchModel("heavy", heavy, "INT64", (128,), 2, 4),
+        BenchModel("light", light, "FP32", (784,), 10, 32, 256),
+        BenchModel("medium", resnet18, "FP32", (3, 224, 224), 1000, 8, 64),
+        BenchModel("wide", wide, "FP32", (3, 224, 224), 3, 8, 64),
+        BenchModel("heavy", heavy, "INT64", (128,), 2, 4, 64),
     )
 }
 

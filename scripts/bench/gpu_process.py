@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def place(root: int, before: Mapping[int, float]) -> set[int]:
+    """Give the server's busiest process a core of its own, and its others the rest; returns the rest.
+
+    `before`: `family` at the start of a load, which ends now. The same for every server: where they share a
+    core with the load generator, their latency is the scheduler's slices of some milliseconds. Of one core
+    nothing can be given.
+    """
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        return {first}
+    now = family(root)
+    busiest = max(now, key=lambda pid: now[pid] - before.get(pid, 0.0))
+    for pid in now:
+        for task in Path(f"/proc/{pid}/task").glob("*"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(task.name), {first} if pid == busiest else set(others))
+    return set(others)
+
+
 def own_mib(pid: int) -> float:
     """Memory of a process without what it shares, MiB (0 where /proc is missing).
 
@@ -100,6 +119,11 @@ def own_mib(pid: int) -> float:
 
 def cpu_seconds(root: int) -> float:
     """CPU time of a process and all its descendants so far, s (0 where /proc is missing)."""
+    return sum(family(root).values())
+
+
+def family(root: int) -> dict[int, float]:
+    """A process and all its descendants, with the CPU time of each, s."""
     parents: dict[int, tuple[int, float]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -110,4 +134,4 @@ def cpu_seconds(root: int) -> float:
     while grown:
         more = {pid for pid, (parent, _) in parents.items() if parent in family} - family
         family, grown = family | more, bool(more)
-    return sum(parents[pid][1] for pid in family if pid in parents)
+    return {pid: parents[pid][1] for pid in family if pid in parents}

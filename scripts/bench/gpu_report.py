@@ -52,8 +52,8 @@ def _of_row(
         found.append(Target(f"{name}: p99 at 80 % at most {limit:.1f} ms", f"{p99:.1f} ms", p99 <= limit))
     if "overload" in row:
         over = row["overload"]
-        goodput, refusal = over["goodput_share"], over["refusal_p99_ms"] or 0.0
-        before, after = over["own_mib"]
+        goodput, refusal = over["goodput_share"], over["refusal_p99_ms"]
+        before, after = _memory(row)
         found += [
             Target(f"{name}: goodput at 150 % at least 90 %", f"{goodput:.0%}", goodput >= 0.9),
             Target(f"{name}: refusals at 150 % p99 at most 2 ms", f"{refusal:.1f} ms", refusal <= 2),
@@ -62,6 +62,11 @@ def _of_row(
             ),
         ]
     return found
+
+
+def _memory(row: dict[str, Any]) -> tuple[float, float]:
+    """The front's own MiB before the first round's overload and after the last one's."""
+    return row["rounds"][0]["overload"]["own_mib_before"], row["rounds"][-1]["overload"]["own_mib"]
 
 
 def table(result: dict[str, Any]) -> str:
@@ -95,15 +100,17 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
     )
     capacity = row["capacity_per_s"]
     name, busy = f"{row['server']} {row['kind']}", row["generator_cpu_share"]
+    rounds = f" ({len(row['rounds'])} rounds)" if len(row["rounds"]) > 1 else ""
     costs = f"{row['cpu_us_per_request']:>8.0f}{busy:>10.0%}"
-    lines = [f"{name:18}{capacity:>11.1f}{capacity / raw_per_s:>8.0%}{costs}{shares}"]
+    lines = [f"{name:18}{capacity:>11.1f}{capacity / raw_per_s:>8.0%}{costs}{shares}{rounds}"]
     if "overload" in row:
         over = row["overload"]
-        refusals = f"p50 {over['refusal_p50_ms'] or 0:.2f} p99 {over['refusal_p99_ms'] or 0:.2f} ms"
+        before, after = _memory(row)
+        refusals = f"p50 {over['refusal_p50_ms']:.2f} p99 {over['refusal_p99_ms']:.2f} ms"
         lines.append(
             f"{'':18}at 150 %, deadline {over['deadline_ms']:.0f} ms: goodput {over['goodput_share']:.0%} of"
-            f" capacity, refused {over['refused']} in {refusals}, dropped {over['statuses'].get('504', 0)},"
-            f" front {over['own_mib'][0]:.0f} -> {over['own_mib'][1]:.0f} MiB; generator"
+            f" capacity, refused {over['refused']:.0f} in {refusals}, dropped {over['dropped']:.0f},"
+            f" front {before:.0f} -> {after:.0f} MiB; generator"
             f" {over['generator_cpu_share']:.0%} of a core, late by {over['send_lag_p99_ms']:.1f} ms at p99"
         )
     return lines

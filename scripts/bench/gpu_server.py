@@ -1,24 +1,23 @@
 """The GPU server against the raw batched model, mosec and LitServe, in one run on this machine.
 
-    python -m scripts.bench.gpu_server [--models light,medium,heavy,wide] [--kinds json,binary] [--json]
+    python -m scripts.bench.gpu_server [--models light,medium,heavy,wide] [--kinds json,binary]
+        [--device cpu|cuda] [--json]
 
 Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop
-Poisson arrivals timed from the intended send. The peers live in an environment of their own
-(.turnout/peers/gpu), made on first use. The load generator shares the machine's cores with the servers, for
-all of them alike; its own share of a core is in the table (below 100 % it was not the bottleneck).
+Poisson arrivals timed from the intended send, in rounds of which the table has the medians. The peers live in
+an environment of their own (.turnout/peers/gpu), made on first use. A server's busiest process has a core of
+its own; its others and the load generator share the rest, for all servers alike. The generator's own share of
+a core is in the table (below 100 % it was not the bottleneck).
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,41 +25,16 @@ from typing import Any
 
 import typer
 
-from scripts.bench.gpu_load import Load
 from scripts.bench.gpu_models import MODELS, BenchModel, write_release
-from scripts.bench.gpu_process import Command, Running, cpu_seconds, free_port, own_mib, running
+from scripts.bench.gpu_process import Command, free_port, running
 from scripts.bench.gpu_raw import raw_curve
-from scripts.bench.gpu_report import OVERLOAD, table
+from scripts.bench.gpu_report import table
+from scripts.bench.gpu_rounds import LONGER, bench_server
 from scripts.bench.pauses import machine_wait_ms
 
 PEERS = Path(".turnout/peers/gpu")
 HERE = Path(__file__).parent
 MAX_WAIT_MS = 2.0
-BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
-CONNECTIONS = {"light": 128, "medium": 32, "wide": 32, "heavy": 16}
-OVERLOAD_POOL = 1500
-"""Connections where more comes than can be answered: with fewer the generator would wait for one."""
-LONGER = {"medium": 2, "heavy": 4}  # times the seconds, and seconds of warm-up: fewer requests are in one
-
-
-def body_of(model: BenchModel, kind: str) -> tuple[str, bytes]:
-    """(content type, body) of a request with one item."""
-    row = model.example(1).numpy()
-    tensor: dict[str, Any] = {"name": "input", "datatype": model.datatype, "shape": row.shape}
-    if kind == "json":
-        tensor["data"] = row.ravel().tolist()
-        return "application/json", json.dumps({"inputs": [tensor]}).encode()
-    tensor["parameters"] = {"binary_data_size": row.nbytes}
-    header = json.dumps({"inputs": [tensor]}).encode()
-    return f"{BINARY_TYPE};json-header-size={len(header)}", header + row.tobytes()
-
-
-def measure(load: Load) -> dict[str, Any]:
-    """Run the generator as a process of its own."""
-    command = [sys.executable, "-m", "scripts.bench.gpu_load", "-"]
-    done = subprocess.run(command, input=json.dumps(asdict(load)), capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def peers_python() -> Path | None:
@@ -79,58 +53,9 @@ def peers_python() -> Path | None:
     return python
 
 
-def bench_server(
-    server: Running, model: BenchModel, kind: str, seconds: float, deadline_ms: float, capacity_only: bool
-) -> dict[str, Any]:
-    """Capacity, then latency below it; for turnout also what happens above it, with deadlines."""
-    content_type, body = body_of(model, kind)
-    if server.name != "turnout" and kind == "binary":
-        content_type, body = "application/octet-stream", model.example(1).numpy().tobytes()
-    head = f"POST {server.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\n"
-    connections = CONNECTIONS[model.name]
-    encoded = base64.b64encode(body).decode()
-
-    def load(rate: float, seconds: float, deadline_ms: float = 0.0) -> dict[str, Any]:
-        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
-        warm_s = LONGER.get(model.name, 0.5)
-        return measure(Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s))
-
-    load(0, min(seconds, 2))  # warm
-    cpu = cpu_seconds(server.pid)
-    found = load(0, seconds)
-    capacity = found["answered_per_s"]
-    row: dict[str, Any] = {
-        "server": server.name,
-        "kind": kind,
-        "capacity_per_s": capacity,
-        "cpu_us_per_request": (cpu_seconds(server.pid) - cpu) / max(1, found["sent"]) * 1e6,
-        "generator_cpu_share": found["generator_cpu_share"],
-        "statuses": found["statuses"],
-    }
-    for share in () if capacity_only or not capacity else (0.5, 0.8, 0.95):
-        result = load(share * capacity, seconds)
-        row[f"p50_{share:.0%}"] = result["p50_ms"] or math.nan
-        row[f"p99_{share:.0%}"] = result["p99_ms"] or math.nan
-    if server.name == "turnout" and not capacity_only:
-        load(OVERLOAD * capacity, seconds, deadline_ms)  # touches as many of the queue's places
-        before = own_mib(server.pid)
-        result = load(OVERLOAD * capacity, seconds, deadline_ms)
-        row["overload"] = {
-            "deadline_ms": deadline_ms,
-            "goodput_share": result["goodput_per_s"] / capacity,
-            "refused": result["refused"],
-            "refusal_p50_ms": result["refusal_p50_ms"],
-            "refusal_p99_ms": result["refusal_p99_ms"],
-            "statuses": result["statuses"],
-            "send_lag_p99_ms": result["send_lag_p99_ms"],
-            "generator_cpu_share": result["generator_cpu_share"],
-            "own_mib": [before, own_mib(server.pid)],
-        }
-    return row
-
-
 def bench_model(
     model: BenchModel,
+    device: str,
     kinds: Sequence[str],
     seconds: float,
     peers: Path | None,
@@ -149,17 +74,19 @@ def bench_model(
             model=model.name,
         )
         program = str(release / "gpu/model.pt2")
-        waited_ms, curve = machine_wait_ms(), raw_curve(program, model, threads)
-        deadline_ms = 4 * (curve[str(model.max_batch)]["ms"] + MAX_WAIT_MS) + 10
+        waited_ms, curve = machine_wait_ms(), raw_curve(program, model, device, threads)
+        deadline_ms = 4 * (curve[str(model.batch_on(device))]["ms"] + MAX_WAIT_MS) + 10
         rows: list[dict[str, Any]] = []
         for kind in kinds:
-            for command in commands(model, kind, release, peers, threads):
+            for command in commands(model, device, kind, release, peers, threads):
                 with running(command) as server:
-                    rows.append(bench_server(server, model, kind, seconds, deadline_ms, capacity_only))
+                    rows.append(
+                        bench_server(server, model, device, kind, seconds, deadline_ms, capacity_only)
+                    )
                 print(f"[{model.name}] {rows[-1]}", file=sys.stderr)
     return {
         "model": model.name,
-        "max_batch": model.max_batch,
+        "max_batch": model.batch_on(device),
         "raw": curve,
         "rows": rows,
         "machine_wait_p99_ms": [waited_ms, machine_wait_ms()],
@@ -167,7 +94,7 @@ def bench_model(
 
 
 def commands(
-    model: BenchModel, kind: str, release: Path, peers: Path | None, threads: int
+    model: BenchModel, device: str, kind: str, release: Path, peers: Path | None, threads: int
 ) -> Iterator[Command]:
     """This server, mosec and (JSON only: it reads nothing else) LitServe, with the same model and limits."""
     environ = {"BENCH_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
@@ -176,8 +103,8 @@ def commands(
         "TURNOUT_GPU_HOST": "127.0.0.1",
         "TURNOUT_GPU_PORT": str(port),
         "TURNOUT_GPU_MODEL_DIR": str(release),
-        "TURNOUT_GPU_DEVICE": "cpu",
-        "TURNOUT_GPU_MAX_BATCH": str(model.max_batch),
+        "TURNOUT_GPU_DEVICE": device,
+        "TURNOUT_GPU_MAX_BATCH": str(model.batch_on(device)),
         "TURNOUT_GPU_MAX_WAIT_MS": str(MAX_WAIT_MS),
         "TURNOUT_GPU_THREADS": str(threads),
     }
@@ -189,7 +116,8 @@ def commands(
         "program": str(release / "gpu/model.pt2"),
         "datatype": model.datatype,
         "shape": model.shape,
-        "max_batch": model.max_batch,
+        "device": device,
+        "max_batch": model.batch_on(device),
         "max_wait_ms": MAX_WAIT_MS,
         "kind": kind,
     }
@@ -206,6 +134,7 @@ def commands(
 def main(
     models: str = "light,medium,heavy,wide",
     kinds: str = "json,binary",
+    device: str = "cpu",
     seconds: float = 5.0,
     threads: int = 1,
     peers: bool = True,
@@ -213,7 +142,11 @@ def main(
     as_json: bool = typer.Option(False, "--json"),
 ) -> None:
     """Measure and print the table and the targets (or one JSON document)."""
-    for option, value, allowed in (("models", models, tuple(MODELS)), ("kinds", kinds, ("json", "binary"))):
+    for option, value, allowed in (
+        ("models", models, tuple(MODELS)),
+        ("kinds", kinds, ("json", "binary")),
+        ("device", device, ("cpu", "cuda")),
+    ):
         unknown = [name for name in value.split(",") if name not in allowed]
         if unknown:
             raise typer.BadParameter(f"{option}: {unknown} is not allowed; allowed: {', '.join(allowed)}")
@@ -221,8 +154,9 @@ def main(
     measured = [
         bench_model(
             MODELS[name],
+            device,
             kinds.split(","),
-            seconds * LONGER.get(name, 1),
+            seconds * (LONGER.get(name, 1) if device == "cpu" else 1),
             python,
             threads,
             capacity_only or name == "wide",
@@ -230,13 +164,24 @@ def main(
         for name in models.split(",")
     ]
     result = {
-        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores" + (f", {card()}" if device == "cuda" else ""),
         "date": datetime.now(UTC).date().isoformat(),
         "threads": threads,
         "max_wait_ms": MAX_WAIT_MS,
         "models": measured,
     }
     print(json.dumps(result) if as_json else table(result))
+
+
+def card() -> str:
+    """The GPU's name. Raises BadParameter where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise typer.BadParameter(
+            "device: 'cuda' is not here (torch.cuda.is_available() is false); allowed: cpu"
+        )
+    return str(torch.cuda.get_device_name())
 
 
 def processor() -> str:

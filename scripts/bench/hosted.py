@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.errors import LocalCloudError
+from scripts.bench.placement import Placement, placed
 from scripts.local import package_store, payload
 from scripts.local.deployed import Function
 from scripts.local.function_host import Pool
@@ -148,7 +149,9 @@ def event(model: str, inputs: list[dict[str, Any]], parameters: Mapping[str, Any
     ).encode()
 
 
-async def warm(bench: Bench, settings: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, float]:
+async def warm(
+    bench: Bench, settings: Mapping[str, Any], placement: Placement, say: Callable[[str], None]
+) -> dict[str, float]:
     """p50 in ms of the hosted function, of two handlers hosted the same way, and of the bare model.
 
     `floor` runs the bare model and echoes, `echo` only echoes. `model` is the bare model in a loop, whose
@@ -165,21 +168,26 @@ async def warm(bench: Bench, settings: Mapping[str, Any], say: Callable[[str], N
         made[name] = partial(bench.sandbox, peer, folder)
     pools = {name: Pool(bench.function, as_coroutine(make), 1) for name, make in made.items()}
     times: dict[str, list[float]] = {name: [] for name in (*pools, "model", "overhead")}
-    with bench.script(RUN, settings) as model:
+    with placed(placement.functions, turns=placement.turns):
+        model = bench.script(RUN, settings)
+    with model:
         try:
-            check_answer((await call(pools["hosted"], bench.event))[1])
-            for round_ in range(ROUNDS + 1):
-                answers = {
-                    name: [await call(pool, bench.event) for _ in range(CALLS_A_ROUND)]
-                    for name, pool in pools.items()
-                }
-                if round_ == 0:  # the first warms everything up
-                    continue
-                for name, found in answers.items():
-                    times[name] += [ms for ms, _ in found]
-                times["overhead"] += [overhead_ms(answer) for _, answer in answers["hosted"]]
-                times["model"] += await asyncio.to_thread(run_model, model, CALLS_A_ROUND)
-            say(f"warm: {ROUNDS * CALLS_A_ROUND} calls of each")
+            with placed(placement.functions, turns=placement.turns):
+                first = {name: await call(pool, bench.event) for name, pool in pools.items()}
+            check_answer(first["hosted"][1])
+            with placed(placement.caller, turns=placement.turns):
+                for round_ in range(ROUNDS + 1):
+                    answers = {
+                        name: [await call(pool, bench.event) for _ in range(CALLS_A_ROUND)]
+                        for name, pool in pools.items()
+                    }
+                    if round_ == 0:  # the first warms everything up
+                        continue
+                    for name, found in answers.items():
+                        times[name] += [ms for ms, _ in found]
+                    times["overhead"] += [overhead_ms(answer) for _, answer in answers["hosted"]]
+                    times["model"] += await asyncio.to_thread(run_model, model, CALLS_A_ROUND)
+            say(f"warm, {placement.name}: {ROUNDS * CALLS_A_ROUND} calls of each")
         finally:
             await asyncio.gather(*(pool.kill() for pool in pools.values()))
             model.kill()

@@ -121,14 +121,23 @@ def hosted(places: Places, model: str, cold_starts: int) -> dict[str, Any]:
     import asyncio
 
     from scripts.bench import hosted as measure
+    from scripts.bench.placement import placements
 
     with prepared(places, model) as (setup, inputs):
         settings = measure.model_settings(setup.release, setup.package, setup.function.memory_mb, inputs)
-        warm = asyncio.run(measure.warm(setup, settings, say))
+        by_placement = {
+            placement.name: asyncio.run(measure.warm(setup, settings, placement, say))
+            for placement in placements()
+        }
         cold = asyncio.run(measure.cold(setup, settings, cold_starts, say))
+    placement, warm = next(iter(by_placement.items()))
     return {
+        "warm_placement": placement,
         "warm_ms": {key: round(warm[key], 4) for key in ("hosted", "floor", "echo", "model")},
         "warm_overhead_ratio": warm["hosted"] / warm["floor"],
+        "warm_overhead_by_placement": {
+            name: round(found["hosted"] / found["floor"], 3) for name, found in by_placement.items()
+        },
         "cold_ms": {key: round(value, 1) for key, value in cold.items()},
         "cold_start_ratio": cold["init"] / cold["bare"],
         "handler_overhead_ms": {"p50": warm["overhead"]},

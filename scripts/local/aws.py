@@ -2,14 +2,16 @@
 
     python -m scripts.local.aws --port 5566
 
-Beside moto's API it serves `POST /turnout/capacity` (what the endpoint host really runs) and
+Beside moto's API it serves `POST /turnout/capacity` (what the endpoint host really runs),
 `GET /turnout/deployment` (the resource types that moto skipped, and the resources that failed: moto's
-CloudFormation says CREATE_COMPLETE in both cases).
+CloudFormation says CREATE_COMPLETE in both cases) and `GET /turnout/changes` (how many requests so far may
+have changed something: whoever follows the state need not read it again while the number stands).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -20,6 +22,8 @@ from types import FrameType
 from typing import Any
 
 ACCOUNT_ID = "123456789012"
+FOLLOWER = "turnout-follower"
+"""In the User-Agent of whoever only reads: many of AWS's reads are POST requests."""
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -45,7 +49,7 @@ def leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def build_app(endpoint_url: str) -> WsgiApp:
-    """moto's WSGI application with the types, corrections and the two routes above."""
+    """moto's WSGI application with the types, corrections and the three routes above."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     from scripts.local import moto_corrections, moto_inference_components, moto_types
@@ -55,16 +59,26 @@ def build_app(endpoint_url: str) -> WsgiApp:
     moto_corrections.correct_all(endpoint_url)
     deployment = watch_deployment()
     moto_app = DomainDispatcherApplication(create_backend_app)
+    changes = itertools.count(1)
+    latest = 0
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        nonlocal latest
         route = (environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""))
+        if route == ("GET", "/turnout/changes"):
+            return answer(start_response, {"changes": latest})
         if route == ("POST", "/turnout/capacity"):
             report = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
             moto_inference_components.report_capacity(ACCOUNT_ID, report["region"], report)
+            latest = next(changes)
             return answer(start_response, {})
         if route == ("GET", "/turnout/deployment"):
             return answer(start_response, {name: sorted(found) for name, found in deployment.items()})
-        return moto_app(environ, start_response)  # type: ignore[no-any-return]  # moto leaves it untyped
+        try:
+            return moto_app(environ, start_response)  # type: ignore[no-any-return]  # moto leaves it untyped
+        finally:  # after the change, so that whoever sees the number sees the change
+            if route[0] not in ("GET", "HEAD") and FOLLOWER not in environ.get("HTTP_USER_AGENT", ""):
+                latest = next(changes)
 
     return app
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -19,10 +20,12 @@ import urllib.request
 from pathlib import Path
 
 import boto3
+import botocore.session
 from aiohttp import web
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.local import release_upload
+from scripts.local.aws import FOLLOWER
 from scripts.local.data_plane import DataPlane
 from scripts.local.deployed import Variant, read
 from scripts.local.endpoint_host import EndpointHost
@@ -36,6 +39,7 @@ from scripts.local.scheduler import Scheduler
 
 log = logging.getLogger("turnout.cloud")
 FOLLOW_EVERY_S = 1.0
+READ_ANYWAY_S = 10.0  # moto moves some states on when they are read
 
 
 class Cloud:
@@ -43,7 +47,9 @@ class Cloud:
 
     def __init__(self, places: Places, max_sandboxes: int, control_every_s: float | None) -> None:
         self.places = places
-        self.session = boto3.Session(region_name=places.region)
+        reader = botocore.session.get_session()
+        reader.user_agent_extra = FOLLOWER
+        self.session = boto3.Session(region_name=places.region, botocore_session=reader)
         logs = places.home / "logs"
         self.functions = FunctionHost(
             make_runtime_folder(places.home / "runtime"), places.cache / "functions", logs,
@@ -72,16 +78,25 @@ class Cloud:
 
     async def follow(self) -> None:
         """Keeps the hosts in step with AWS."""
+        seen, read_at, variants = -1, -math.inf, list[Variant]()
         while True:
             try:
-                deployed = await asyncio.to_thread(read, self.session)
-                self.functions.update(deployed)
-                self.scheduler.follow(deployed.schedules)
-                await self.endpoints.follow(list(deployed.variants))
+                changes = await asyncio.to_thread(self.changes)
+                if changes != seen or time.monotonic() - read_at > READ_ANYWAY_S:
+                    deployed = await asyncio.to_thread(read, self.session)
+                    self.functions.update(deployed)
+                    self.scheduler.follow(deployed.schedules)
+                    seen, read_at, variants = changes, time.monotonic(), list(deployed.variants)
+                await self.endpoints.follow(variants)
                 await asyncio.to_thread(self.put_metrics)
             except (BotoCoreError, ClientError, OSError) as error:
                 log.warning("could not read AWS: %s", error)
             await asyncio.sleep(FOLLOW_EVERY_S)
+
+    def changes(self) -> int:
+        """How many requests so far may have changed what is deployed."""
+        with urllib.request.urlopen(f"{self.places.aws_url}/turnout/changes") as answer:  # noqa: S310  # our own
+            return int(json.load(answer)["changes"])
 
     def put_metrics(self) -> None:
         """Puts the endpoints' finished minutes into CloudWatch, as SageMaker does."""

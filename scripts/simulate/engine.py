@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from heapq import heappop, heappush
 from typing import cast
 
@@ -187,9 +186,9 @@ class _Run:
     def _course(self, explores: int, now: float) -> Decision:
         request = self.request
         if explores == EXPLORES:
-            request = replace(request, draw=0.0)
+            request = request._replace(draw=0.0)
         elif explores == ASKS_GPU:
-            request = replace(request, path=Path.GPU)
+            request = request._replace(path=Path.GPU)
         course = self.courses[explores] = decide(request, self.snapshot, Local(), now)
         if course.path is Path.GPU and self.snapshot.topology is Topology.SPLIT:
             self.late_s = course.standby_after_ms / 1000.0

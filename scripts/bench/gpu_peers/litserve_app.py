@@ -13,6 +13,7 @@ import litserve
 import numpy as np
 import torch
 from fastapi import Request
+from torch.export.passes import move_to_device_pass
 
 ORDERS = json.loads(os.environ["BENCH_ORDERS"])
 
@@ -25,7 +26,8 @@ class Api(litserve.LitAPI):
         torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
         self.dtype = {"FP32": np.float32, "INT64": np.int64}[ORDERS["datatype"]]
         self.row = tuple(ORDERS["shape"])
-        self.forward_pass = torch.export.load(ORDERS["program"]).module(check_guards=False).forward
+        program = move_to_device_pass(torch.export.load(ORDERS["program"]), ORDERS["device"])
+        self.forward_pass = program.module(check_guards=False).forward
 
     def decode_request(self, request: Request) -> Any:
         """JSON to one item."""
@@ -38,7 +40,7 @@ class Api(litserve.LitAPI):
     def predict(self, x: Any) -> Any:
         """One batch."""
         with torch.inference_mode():
-            return self.forward_pass(x).numpy()
+            return self.forward_pass(x.to(ORDERS["device"])).cpu().numpy()
 
     def unbatch(self, output: Any) -> Any:
         """Rows."""
@@ -51,5 +53,5 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Api(max_batch_size=ORDERS["max_batch"], batch_timeout=ORDERS["max_wait_ms"] / 1000)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, track_requests=False)
+    server = litserve.LitServer(api, accelerator=ORDERS["device"], workers_per_device=1, track_requests=False)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), log_level="error", generate_client_file=False)

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import torch
 from mosec import Server, Worker
+from torch.export.passes import move_to_device_pass
 
 ORDERS = json.loads(os.environ["BENCH_ORDERS"])
 BINARY = ORDERS["kind"] == "binary"
@@ -26,7 +27,8 @@ class Model(Worker):
     def __init__(self) -> None:
         super().__init__()
         torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
-        self.forward_pass = torch.export.load(ORDERS["program"]).module(check_guards=False).forward
+        program = move_to_device_pass(torch.export.load(ORDERS["program"]), ORDERS["device"])
+        self.forward_pass = program.module(check_guards=False).forward
 
     def deserialize(self, data: bytes) -> Any:
         """JSON by the fastest parser, or raw bytes."""
@@ -41,7 +43,7 @@ class Model(Worker):
     def forward(self, data: list[Any]) -> list[Any]:
         """One batch."""
         with torch.inference_mode():
-            output = self.forward_pass(torch.from_numpy(np.stack(data))).numpy()
+            output = self.forward_pass(torch.from_numpy(np.stack(data)).to(ORDERS["device"])).cpu().numpy()
         return [row.tobytes() for row in output] if BINARY else list(output)
 
 

@@ -64,6 +64,8 @@ def test_GIVEN_no_json_object_THEN_400(shared: Running, event: Event, body: str)
         ("inputs/0/shape", [0, 1, 2, 2], ["inputs[0].shape"]),
         ("inputs/0/shape", [-1, 1, 2, 2], ["inputs[0].shape"]),
         ("inputs/0/shape", [True, 1, 2, 2], ["inputs[0].shape"]),
+        ("inputs/0/shape", [1.0, 1, 2, 2], ["inputs[0].shape"]),
+        ("inputs/0/shape", [[1], 1, 2, 2], ["inputs[0].shape"]),
         ("inputs/0/shape", [10**12, 1, 2, 2], ["inputs[0].shape"]),
         ("inputs/0/shape", "1,1,2,2", ["inputs[0].shape"]),
         ("inputs/0/data", [9, 1, 0], ["inputs[0].data", "3 elements", "4"]),

@@ -49,4 +49,4 @@ def snapshot(cascade: Cascade | None = None, prices: dict[str, float] | None = N
 
 def request(**kw: Any) -> Request:
     """A request with a comfortable objective."""
-    return Request(**{"latency_slo_ms": 600.0, **kw})
+    return Request(**{"latency_slo_ms": 600.0, **kw}).checked()

@@ -97,8 +97,10 @@ requests = st.builds(
     max_cost_usd=st.none() | st.floats(1e-7, 1e-2),
     min_confidence=st.none() | st.floats(0.0, 1.0),
     quality=st.none() | st.sampled_from(list(Quality)),
+    path=st.none(),
     on_miss=st.sampled_from(list(OnMiss)),
     priority=st.sampled_from(list(Priority)),
+    elapsed_ms=st.just(0.0),
     draw=st.just(1.0),
 )
 locals_ = st.builds(
@@ -153,7 +155,7 @@ def test_a_tighter_objective_never_picks_a_slower_feasible_path(
     # In a front the chance that the standby is asked for, so the price of the GPU, depends on the objective.
     snapshot = replace(snapshot, topology=Topology.COLOCATED)
     loose = decide(request, snapshot, local, 0.0)
-    tight = decide(replace(request, latency_slo_ms=request.latency_slo_ms * factor), snapshot, local, 0.0)
+    tight = decide(request._replace(latency_slo_ms=request.latency_slo_ms * factor), snapshot, local, 0.0)
     assume(any(option.feasible for option in tight.options))
     one, two = loose.taken, tight.taken
     assert two.predicted_ms <= one.predicted_ms or two.cost_usd <= one.cost_usd

@@ -180,7 +180,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             "OMP_NUM_THREADS": "1",
             "TURNOUT_GPU_HOST": "127.0.0.1",
             "TURNOUT_GPU_PORT": str(port),
-            "TURNOUT_GPU_DEVICE": "cpu",
+            "TURNOUT_GPU_DEVICE": os.environ.get("TURNOUT_GPU_DEVICE", "cpu"),
             "TURNOUT_GPU_MODEL_DIR": str(folder),
             **{f"TURNOUT_GPU_{name.upper()}": str(value) for name, value in settings.items()},
         }

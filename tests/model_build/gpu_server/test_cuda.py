@@ -54,7 +54,7 @@ class Graph:
 
 
 @contextmanager
-def capture(graph: Graph, stream: object) -> Iterator[None]:
+def capture(graph: Graph, pool: object, stream: object) -> Iterator[None]:
     Graph.capturing = graph
     yield
     Graph.capturing = None
@@ -87,6 +87,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         ("Event", Event),
         ("CUDAGraph", Graph),
         ("graph", capture),
+        ("graph_pool_handle", lambda: (0, 1)),
         ("stream", on),
         ("set_device", lambda _device: None),
         ("synchronize", lambda _device: None),
@@ -141,6 +142,20 @@ def test_eager_launches_every_batch(cuda: ModuleType) -> None:
         fill(device, 1, 1, 2)
         device.submit(2, 2).output()
     assert forward.calls == 3
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_an_answer_that_waits_survives_the_reuse_of_its_buffers(cuda: ModuleType, graphs: bool) -> None:
+    """Given a batch under way, when a failed one runs again in halves over both sets, then it is unharmed."""
+    device = backend(cuda, Forward(), graphs)
+    fill(device, 1, 1, 1)
+    device.submit(1, 1)
+    fill(device, 2, 1, 2)
+    waiting = device.submit(2, 2)
+    for value in (7, 8, 9):
+        fill(device, value, 1, 2)
+        np.testing.assert_array_equal(device.submit(2, 2).output(), np.full((2, 2), value, np.float32))
+    np.testing.assert_array_equal(waiting.output(), np.full((2, 2), 2, np.float32))
 
 
 @pytest.mark.parametrize("graphs", [False, True])

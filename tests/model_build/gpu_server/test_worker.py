@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import orjson
 import pytest
 import torch
 
 from model_build.gpu_server.backend import load_forward
 from model_build.gpu_server.batching import Curve
 from model_build.gpu_server.spec import GraphSpec, RowSpec
-from model_build.gpu_server.worker import Worker
+from model_build.gpu_server.worker import Worker, serve
 
 FLOAT = np.dtype(np.float32)
 SPEC = GraphSpec("m", "r", (RowSpec("x", "FP32", FLOAT, (1,), 4),), RowSpec("y", "FP32", FLOAT, (1,), 4))
@@ -31,6 +33,7 @@ class Answer:
 class Device:
     """Negates its input; `rule` raises what the device would."""
 
+    at_once = 1
     device = "test"
 
     def __init__(self, rule: Callable[[Any], None]) -> None:
@@ -112,3 +115,36 @@ def test_a_program_checks_each_batch_size_once_and_refuses_one_that_it_was_not_e
         assert forward(torch.ones(3, 4)).tolist() == [[0.25] * 4] * 3
         with pytest.raises(RuntimeError, match="<= 4, but got 5"):
             forward(torch.ones(5, 4))
+
+
+class Link:
+    """One end of the worker's socket: two batches wait on it, then the front is gone. `said` is the order."""
+
+    def __init__(self, device: Device) -> None:
+        parts = {"items": 1, "out": 2048, "parts": [[1, 0]]}
+        self.waiting = [orjson.dumps({"batch": number, **parts}) for number in (1, 2)]
+        self.device = device
+        self.said: list[tuple[int, int]] = []
+
+    def poll(self, _timeout: float) -> bool:
+        return bool(self.waiting)
+
+    def recv_bytes(self) -> bytes:
+        if not self.waiting:
+            raise EOFError
+        return self.waiting.pop(0)
+
+    def send_bytes(self, reply: bytes) -> None:
+        self.said.append((orjson.loads(reply)["batch"], self.device.runs))
+
+
+@pytest.mark.parametrize(("at_once", "said"), [(1, [(1, 1), (2, 2)]), (2, [(1, 2), (2, 2)])])
+def test_an_answer_waits_for_the_next_batch_only_where_they_overlap(
+    at_once: int, said: list[tuple[int, int]]
+) -> None:
+    """Given two batches, when submit itself computes, then the first is answered before the second runs."""
+    device = Device(lambda _: None)
+    link = Link(device)
+    worker = Worker(device, SPEC, Curve((1, 16), (1.0, 1.0)), memoryview(bytearray(4096)))
+    serve(worker, cast(Connection, link), at_once)
+    assert link.said == said

@@ -13,8 +13,10 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 
 from handlers.adapters.endpoint_metrics import MetricsReader
+from scripts.local.aws import FOLLOWER
 from scripts.local.deployed import Variant, read_apis, read_functions
 from scripts.local.endpoint_metrics import NAMESPACE, Minute, data
 from scripts.local.moto_gaps import GAPS
@@ -39,6 +41,10 @@ class Aws:
             found: dict[str, list[str]] = json.load(answer)
         return found
 
+    def changes(self) -> int:
+        with urllib.request.urlopen(f"{self.url}/turnout/changes") as answer:
+            return int(json.load(answer)["changes"])
+
     def deploy(self, name: str, resources: dict[str, Any], *, update: bool = False) -> None:
         cloudformation = self.client("cloudformation")
         change = cloudformation.update_stack if update else cloudformation.create_stack
@@ -62,6 +68,20 @@ def aws() -> Iterator[Aws]:
                 time.sleep(0.1)
         yield made
         process.terminate()
+
+
+def test_what_may_have_changed_something_is_counted_and_the_followers_own_reads_are_not(aws: Aws) -> None:
+    before = aws.changes()
+    reader = Config(user_agent_extra=FOLLOWER)
+    follower = boto3.client(
+        "sagemaker", endpoint_url=aws.url, region_name="us-east-1", aws_access_key_id="local",
+        aws_secret_access_key="local", config=reader,
+    )  # fmt: skip
+    follower.list_endpoints()
+    read_functions(aws.client("lambda"))
+    assert aws.changes() == before
+    aws.client("events").put_rule(Name="counted", ScheduleExpression="rate(1 minute)")
+    assert aws.changes() == before + 1
 
 
 ROLE = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {}, "RoleName": "r"}}
