@@ -4,6 +4,8 @@
     two cores   one each: what the caller does while the function works is hidden, waking it takes longer
     free        wherever the scheduler puts them, which differs from run to run; on one core it interrupts
                 whoever ran for longer: a function that works more often than the floor that only echoes
+
+`turnout bench` gives the ratio of each, and the times of the first.
 """
 
 from __future__ import annotations
