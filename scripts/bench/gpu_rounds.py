@@ -53,7 +53,7 @@ def bench_server(
     shares = () if capacity_only else SHARES
     overloaded = server.name == "turnout" and not capacity_only and warm > 0
     if overloaded:
-        fire(OVERLOAD * warm, deadline_ms)  # touches as many of the queue's places as the rounds will
+        fire(2 * OVERLOAD * warm, deadline_ms)  # touches what memory the rounds will
     found = [one_round(server.pid, fire, shares, deadline_ms if overloaded else 0.0) for _ in range(rounds)]
     return {"server": server.name, "kind": kind, **medians(found), "rounds": found}
 
