@@ -136,7 +136,7 @@ def _rounded(value: float, scale: float) -> float:
 
     `round` and formats such as `.3f` go by way of exact decimal digits: together 6 µs of a request.
     """
-    return floor(value * scale + 0.5) / scale
+    return floor(value * scale + 0.5) / scale if isfinite(value) else value
 
 
 def _text(ms: float) -> str:

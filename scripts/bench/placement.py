@@ -1,9 +1,11 @@
 """Where the caller and the functions run while they are timed; the scheduler alone moves a ratio by 0.2.
 
-one core    they take turns: under SCHED_BATCH neither is interrupted for what was sent to the other
-two cores   one each: what the caller does while the function works is hidden, waking it takes longer
-free        wherever the scheduler puts them, which differs from run to run; on one core it interrupts
-            whoever ran for longer: a function that works more often than the floor that only echoes
+    one core    they take turns: under SCHED_BATCH neither is interrupted for what was sent to the other
+    two cores   one each: what the caller does while the function works is hidden, waking it takes longer
+    free        wherever the scheduler puts them, which differs from run to run; on one core it interrupts
+                whoever ran for longer: a function that works more often than the floor that only echoes
+
+`turnout bench` gives the ratio of each, and the times of the first.
 """
 
 from __future__ import annotations
