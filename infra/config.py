@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from handlers.errors import InvalidConfig
+from handlers.routing.capacity_types import MAX_INSTANCES
 from infra.config_errors import explain, refuse
 from infra.prices.table import gpu_types
 
@@ -55,8 +56,8 @@ class Gpu(Section):
 
     instance_type: GpuType
     kind: Literal["inference_component", "classic"] = "inference_component"
-    min_instances: Annotated[int, _whole(0, 20, "instances")] = 0
-    max_instances: Annotated[int, _whole(1, 20, "instances")] = 1
+    min_instances: Annotated[int, _whole(0, MAX_INSTANCES, "instances")] = 0
+    max_instances: Annotated[int, _whole(1, MAX_INSTANCES, "instances")] = 1
     missed_escalation_usd: Annotated[
         float,
         Field(

@@ -12,6 +12,9 @@ from typing import Any
 
 from handlers.errors import InvalidInput
 
+MAX_INSTANCES = 200
+"""As many as turnout.toml allows, synth lets through and the planner plans with."""
+
 
 @dataclass(frozen=True, slots=True)
 class PathPrices:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from handlers.routing.capacity_types import MAX_INSTANCES
+
 Template = Mapping[str, Any]
 Resource = Mapping[str, Any]
-MAX_CAPACITY = 20
 # Their local NVMe disks are encrypted by the instance; SageMaker refuses a KMS key for them.
 NVME_FAMILIES = ("g4dn", "g5", "g6", "g6e", "g7e", "p4d", "p5")
 
@@ -77,10 +78,10 @@ def bounded_capacity(kind: str, properties: Resource) -> Iterator[str]:
     if kind == "AWS::SageMaker::EndpointConfig":
         for variant in properties["ProductionVariants"]:
             scaling = variant.get("ManagedInstanceScaling")
-            if scaling and not scaling.get("MaxInstanceCount", MAX_CAPACITY + 1) <= MAX_CAPACITY:
-                yield f"variant {variant['VariantName']} may have more than {MAX_CAPACITY} instances"
-    if kind == "AWS::ApplicationAutoScaling::ScalableTarget" and properties["MaxCapacity"] > MAX_CAPACITY:
-        yield f"it may scale to more than {MAX_CAPACITY}"
+            if scaling and not scaling.get("MaxInstanceCount", MAX_INSTANCES + 1) <= MAX_INSTANCES:
+                yield f"variant {variant['VariantName']} may have more than {MAX_INSTANCES} instances"
+    if kind == "AWS::ApplicationAutoScaling::ScalableTarget" and properties["MaxCapacity"] > MAX_INSTANCES:
+        yield f"it may scale to more than {MAX_INSTANCES}"
 
 
 def no_star_action(kind: str, properties: Resource) -> Iterator[str]:

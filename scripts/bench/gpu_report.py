@@ -76,7 +76,7 @@ def table(result: dict[str, Any]) -> str:
     for model in result["models"]:
         full = model["raw"][str(model["max_batch"])]
         lines.append(
-            f"\n{model['model']}: raw batch of {model['max_batch']} {full['ms']:.2f} ms"
+            f"\n{model['model']}: raw batch of {model['max_batch']} {full['ms']:.2f} ms (before and after)"
             f" = {full['items_per_s']:.0f}/s; the machine itself lets a process wait, p99 before and after: "
             + ", ".join(f"{ms:.1f} ms" for ms in model["machine_wait_p99_ms"])
         )

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -84,10 +85,13 @@ def bench_model(
                         bench_server(server, model, device, kind, seconds, deadline_ms, capacity_only)
                     )
                 print(f"[{model.name}] {rows[-1]}", file=sys.stderr)
+        curves = [curve, raw_curve(program, model, device, threads)]
     return {
         "model": model.name,
         "max_batch": model.batch_on(device),
-        "raw": curve,
+        "raw": {
+            size: {name: fmean(each[size][name] for each in curves) for name in curve[size]} for size in curve
+        },
         "rows": rows,
         "machine_wait_p99_ms": [waited_ms, machine_wait_ms()],
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.errors import InvalidInput
+from handlers.routing.capacity_types import MAX_INSTANCES
 from handlers.routing.economics import Economics
 from handlers.routing.profile import Profile
 from handlers.routing.snapshot import Cascade, cascade_of
@@ -58,7 +59,7 @@ class Scenario:
     latency_slo_ms: float
     attainment: float
     cascade: Cascade | None = None
-    max_instances: int = 200
+    max_instances: int = MAX_INSTANCES
     cloud: Cloud = Cloud()
     recipe: str = ""
     instance_type: str = ""

@@ -87,9 +87,9 @@ TARGET = "AWS::ApplicationAutoScaling::ScalableTarget"
             "bounded-capacity",
             CONFIG,
             variant(ManagedInstanceScaling={"MaxInstanceCount": 20}),
-            variant(ManagedInstanceScaling={"MaxInstanceCount": 21}),
+            variant(ManagedInstanceScaling={"MaxInstanceCount": 201}),
         ),
-        ("bounded-capacity", TARGET, {"MaxCapacity": 1}, {"MaxCapacity": 21}),
+        ("bounded-capacity", TARGET, {"MaxCapacity": 1}, {"MaxCapacity": 201}),
         ("no-star-action", POLICY, statement(), statement(Action=["s3:*"])),
         ("no-star-action", POLICY, statement(Effect="Deny", Action="s3:*"), statement(Action="*")),
         (
