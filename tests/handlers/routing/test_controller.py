@@ -239,4 +239,4 @@ class Minutes(RuleBasedStateMachine):
 
 
 TestMinutes = Minutes.TestCase
-TestMinutes.settings = settings(deadline=None, max_examples=15, stateful_step_count=40)
+TestMinutes.settings = settings(deadline=None, max_examples=10, stateful_step_count=40)
