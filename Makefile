@@ -35,7 +35,11 @@ test: $(VENV)/.dev node_modules/.installed  ## set everything up, run every chec
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/ruff check .
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mypy
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m slow  # one at a time: they start servers and time them
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile tests/infra tests/model_build \
+		--ignore=tests/model_build/gpu_server
+	@# the rest one at a time: they start servers and time them
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m slow --ignore=tests/infra \
+		--ignore-glob='tests/model_build/test_*.py'
 
 test-fast: $(VENV)/.dev node_modules/.installed  ## the quick tests, about a minute on two cores
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not slow" -n 2 --dist loadfile

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from handlers.routing.breaker import CLOSED, Breaker
 from handlers.routing.budget import BudgetView
@@ -148,7 +148,7 @@ def test_cost_is_monotone_in_every_price(
             assert two.cost_usd >= one.cost_usd * (1.0 - 1e-12)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.filter_too_much])  # few are feasible
 @given(requests, snapshots(), locals_, st.floats(0.05, 1.0))
 def test_a_tighter_objective_never_picks_a_slower_feasible_path(
     request: Request, snapshot: Snapshot, local: Local, factor: float
