@@ -125,9 +125,7 @@ class Client:
         if not size:
             return 0
         if size == self._usual and not self._received:
-            return int(
-                buffer[9:12]
-            )  # as long as the last whole answer: whole too, from a server that we know
+            return int(buffer[9:12])  # as long as the last answer was in all, so it is whole
         received = self._received + bytes(buffer[:size])
         end = received.find(b"\r\n\r\n")
         if end >= 0:

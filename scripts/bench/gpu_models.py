@@ -118,7 +118,7 @@ def heavy() -> nn.Module:
 MODELS = {
     model.name: model
     for model in (
-        BenchModel("light", light, "FP32", (784,), 10, 32, 256),
+        BenchModel("light", light, "FP32", (784,), 10, 32, 128),
         BenchModel("medium", resnet18, "FP32", (3, 224, 224), 1000, 8, 64),
         BenchModel("wide", wide, "FP32", (3, 224, 224), 3, 8, 64),
         BenchModel("heavy", heavy, "INT64", (128,), 2, 4, 64),

@@ -130,8 +130,8 @@ def family(root: int) -> dict[int, float]:
             fields = path.read_text().rsplit(")", 1)[1].split()
             ticks = int(fields[11]) + int(fields[12])
             parents[int(path.parent.name)] = (int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"))
-    family, grown = {root}, True
+    found, grown = {root}, True
     while grown:
-        more = {pid for pid, (parent, _) in parents.items() if parent in family} - family
-        family, grown = family | more, bool(more)
-    return {pid: parents[pid][1] for pid in family if pid in parents}
+        more = {pid for pid, (parent, _) in parents.items() if parent in found} - found
+        found, grown = found | more, bool(more)
+    return {pid: parents[pid][1] for pid in found if pid in parents}

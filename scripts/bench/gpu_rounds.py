@@ -71,7 +71,8 @@ def generator(
     encoded = base64.b64encode(body).decode()
 
     def fire(rate: float, deadline_ms: float) -> dict[str, Any]:
-        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else 4 * connections)
+        below = min(4 * connections, OVERLOAD_POOL)
+        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else below)
         return measure(
             Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s, cores=cores)
         )
