@@ -78,7 +78,9 @@ class ConstraintReader:
         found = self._known.get(key)
         if found is None:
             found = self._parsed(parameters, headers)
-            if len(self._known) < MAX_KNOWN and len(key) <= MAX_KEY:
+            if len(key) <= MAX_KEY:
+                if len(self._known) == MAX_KNOWN:
+                    self._known.clear()  # of what nobody may ask for any more
                 self._known[key] = found
         return found
 
