@@ -51,6 +51,7 @@ class Exchange:
     deadline: float = 0.0
     priority: Priority = Priority.INTERACTIVE
     admitted_at: float = 0.0
+    coming: bool = False
 
 
 class Application(Protocol):
@@ -221,13 +222,11 @@ class Connection(asyncio.BufferedProtocol):
             self._scratch = bytearray(READ_SIZE)
         return self._scratch
 
-    def _received(self) -> memoryview:
-        if self._slot is None:
-            return memoryview(self._scratch_buffer())[: self._filled]
-        return self._arena.memory[self._slot : self._slot + self._filled]
-
     def _read_head(self) -> None:
-        received = self._received()
+        if self._slot is None:
+            received = memoryview(self._scratch_buffer())[: self._filled]
+        else:
+            received = self._arena.memory[self._slot : self._slot + self._filled]
         start = bytes(received[:HEAD_LIMIT])
         end = start.find(b"\r\n\r\n") + 4
         if end < 4:

@@ -85,21 +85,19 @@ class Engine:
         """The clock's time, s."""
         return self._clock.time()
 
-    def predicted_finish(self, items: int, priority: Priority, now: float) -> float:
-        """When a request that came now would be answered (s on the clock)."""
-        free_at = min([lane.free_at(now) for lane in self._lanes])
-        ahead = self.waiting.ahead_of(priority)
-        finish = finish_time(now, free_at, ahead, items, self.curve, len(self._lanes), self._joining_per_s)
-        return finish + self._clock.lag
-
-    def too_late(self, items: int, deadline: float, priority: Priority, now: float) -> float | None:
+    def too_late(
+        self, items: int, deadline: float, priority: Priority, now: float, coming: int = 0
+    ) -> float | None:
         """The predicted wait in s of a request that cannot be answered by `deadline`, None when it can.
 
-        Costs a microsecond. Raises Refused when there is no worker.
+        `coming`: items that will be queued before it. Costs a microsecond. Raises Refused without a worker.
         """
         if not self._lanes:
             raise Refused("no worker is ready; see /ping", RESTART_S)
-        wait = self.predicted_finish(items, priority, now) - now
+        free_at = min([lane.free_at(now) for lane in self._lanes])
+        ahead = self.waiting.ahead_of(priority) + coming
+        finish = finish_time(now, free_at, ahead, items, self.curve, len(self._lanes), self._joining_per_s)
+        wait = finish + self._clock.lag - now
         return wait if now + wait * RESERVE + MARGIN_S > deadline else None
 
     def expect(self) -> None:

@@ -19,6 +19,7 @@ from handlers.errors import (
 )
 from model_build.gpu_server import wire
 from model_build.gpu_server.arena import Arena
+from model_build.gpu_server.coming import Coming
 from model_build.gpu_server.connection import Connection, Exchange
 from model_build.gpu_server.engine import Engine
 from model_build.gpu_server.head import Head, head_lines
@@ -30,7 +31,7 @@ JSON = b"application/json"
 RETRY_AFTER_S = 5.0
 RECHECK_S = 0.001
 TIMING = b"Server-Timing: queue;dur=%.3f, model;dur=%.3f\r\n"
-INLINE_JSON_BYTES = 65_536  # a longer text takes longer to decode than to hand over
+AT_ONCE_BYTES = 65_536  # a longer body comes in pieces, and as JSON takes longer to decode than to hand over
 
 
 class Decoder(Protocol):
@@ -62,6 +63,7 @@ class Service:
         self._metrics = metrics
         self._deadline_s = deadline_s
         self._state = state
+        self._coming = Coming()
 
     def on_head(self, exchange: Exchange) -> None:
         """Answer what needs no body; refuse here what cannot be met, so that the caller loses no time."""
@@ -94,7 +96,7 @@ class Service:
             if size is not None:
                 body = self._arena.memory[start : start + length]
                 self._queue(exchange, engine, wire.decode_binary(body, size, engine.spec))
-            elif length > INLINE_JSON_BYTES:
+            elif length > AT_ONCE_BYTES:
                 self._decode_elsewhere(exchange, engine)
             else:
                 slot = self._arena.memory[start : start + self._room(start)]
@@ -117,11 +119,14 @@ class Service:
         stated_s, priority = constraints(exchange.attributes)
         items, now = _expected_items(exchange.head, engine.spec), engine.now()
         deadline = exchange.arrived + (self._deadline_s if stated_s is None else stated_s)
-        late_s = engine.too_late(items, deadline, priority, now)
+        coming = self._coming.ahead_of(priority, now)
+        late_s = engine.too_late(items, deadline, priority, now, coming)
         if late_s is not None:
             return self._refuse(exchange, late_s)
         exchange.items, exchange.deadline, exchange.priority = items, deadline, priority
         exchange.admitted_at = now
+        if exchange.head.length > AT_ONCE_BYTES:
+            self._coming.add(exchange)
         return None
 
     def _refuse(self, exchange: Exchange, wait_s: float) -> None:
@@ -159,6 +164,7 @@ class Service:
 
     def _queue(self, exchange: Exchange, engine: Engine, layout: wire.Layout) -> None:
         items, start, now = layout.items, exchange.body[0], engine.now()
+        self._coming.remove(exchange)
         if items > exchange.items or now - exchange.admitted_at > RECHECK_S:
             late_s = engine.too_late(items, exchange.deadline, exchange.priority, now)
             if late_s is not None:
@@ -215,6 +221,7 @@ class Service:
         exchange.connection.respond(status, JSON, orjson.dumps(document), extra)
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
+        self._coming.remove(exchange)
         self._metrics.requests += 1
         status = status_of(error)
         document: dict[str, object] = {"error": str(error)}

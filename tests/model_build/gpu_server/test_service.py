@@ -269,6 +269,30 @@ def test_what_follows_a_refused_body_is_read_in_order() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("earlier", [binary_request(1, items=3), json_request(1)])
+def test_a_promise_counts_bodies_that_are_still_on_their_way_or_being_decoded(earlier: bytes) -> None:
+    async def scenario(house: House) -> None:
+        house.engine.curve = Curve((1, 2), (100.0, 100.0))
+        hurried = binary_request(2, items=2).replace(
+            b"\r\n\r\n", b"\r\nX-Amzn-SageMaker-Custom-Attributes: deadline_ms=140\r\n\r\n", 1
+        )
+        sender, caller, later = Client(house), Client(house), Client(house)
+        sender.send(earlier[: READ_SIZE + 10])
+        caller.send(hurried)
+        assert caller.status == "429"
+        sender.send(earlier[READ_SIZE + 10 :])
+        if house.decoder.asked:
+            later.send(hurried)
+            assert later.status == "429"
+            house.decoder.asked.pop()()
+        await until(lambda: sender.written and not house.engine.busy)
+        caller.send(hurried)
+        await until(lambda: len(caller.written) == 2)
+        assert caller.status == "200"
+
+    run(scenario)
+
+
 def test_one_client_too_many_is_told_so_and_closed() -> None:
     async def scenario(house: House) -> None:
         clients = [Client(house) for _ in range(LIMITS.connections)]
