@@ -2,7 +2,8 @@
 
 A generator that waits for answers before it sends hides the queue that it makes (coordinated omission);
 this one sends on schedule, on a free connection of `connections` or, where all wait for answers, on the next
-that becomes free. Rate 0 is a closed loop, which finds the capacity.
+that becomes free. As turnout's router does, it states what is left of a deadline when it sends, and does not
+send what is too late by then. Rate 0 is a closed loop, which finds the capacity.
 Run as a process: `python -m scripts.bench.gpu_load JSON`, which prints one JSON document.
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DEADLINE = b"X-Amzn-SageMaker-Custom-Attributes: deadline_ms=%.2f\r\n"
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -29,8 +31,8 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 class Load:
     """What to send. `rate`: arrivals a second, 0 for a closed loop over `connections`.
 
-    `deadline_ms`: sent with each request and judged on (0: none). `head`: request line and headers but
-    Content-Length and the deadline. `warm_s` seconds at the start are not counted. `cores`: where the
+    `deadline_ms`: from the intended send time, sent and judged on (0: none). `head`: request line and headers
+    but Content-Length and the deadline. `warm_s` seconds at the start are not counted. `cores`: where the
     generator may run (all, if none are named).
     """
 
@@ -48,9 +50,11 @@ class Load:
 
 @dataclass(slots=True)
 class Outcome:
-    """Latencies in ms from the intended send time, and of refusals from the send itself, by status.
+    """Latencies in ms from the intended send time, by status; of refusals from the moment that the socket has
+    taken the head (a body of megabytes takes it a millisecond more than that).
 
-    `seconds`: over which they were counted; in a closed loop from the last answer of the warm-up to the last.
+    `given_up`: too late before they were sent. `seconds`: over which they were counted; in a closed loop from
+    the last answer of the warm-up to the last.
     `lags_ms`: from the intended time to the send. `cpu_share`: the generator's own share of one core; below 1
     it was not the bottleneck.
     """
@@ -63,6 +67,7 @@ class Outcome:
     lags_ms: list[float] = field(default_factory=list)
     in_time: int = 0
     unanswered: int = 0
+    given_up: int = 0
     cpu_share: float = 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ class Outcome:
             "refusal_p99_ms": percentile(self.refusals_ms, 0.99),
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "unanswered": self.unanswered,
+            "given_up": self.given_up,
             "send_lag_p99_ms": percentile(self.lags_ms, 0.99),
             "generator_cpu_share": self.cpu_share,
         }
@@ -97,16 +103,18 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.unsent = memoryview(b"")
-        self.intended = self.begun = 0.0
+        self.intended = self.sent = 0.0
         self.answered = False
         self._received = b""
         self._usual = 0
 
-    def start(self, request: bytes, intended: float, begun: float) -> bool:
+    def start(self, head: bytes, body: memoryview, intended: float) -> bool:
         """Send a request that was due at `intended`; False while a part of it waits for the socket."""
-        self.intended, self.begun, self.answered = intended, begun, False
-        self.unsent = memoryview(request)
-        return self.go_on()
+        self.intended, self.answered = intended, False
+        taken = self.socket.sendmsg((head, body)) - len(head)  # an empty socket takes any head
+        self.sent = time.perf_counter()
+        self.unsent = body[taken:]
+        return not self.unsent
 
     def go_on(self) -> bool:
         """Send more of the request; whether all of it is sent."""
@@ -142,10 +150,8 @@ class Run:
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        body = base64.b64decode(load.body)
-        attributes = f"X-Amzn-SageMaker-Custom-Attributes: deadline_ms={load.deadline_ms}\r\n"
-        head = load.head + (attributes if load.deadline_ms else "") + f"Content-Length: {len(body)}\r\n\r\n"
-        self.request = head.encode() + body
+        self._body = memoryview(base64.b64decode(load.body))
+        self._head = f"{load.head}Content-Length: {len(self._body)}\r\n".encode()
         self.outcome = Outcome(seconds=load.seconds)
         self._draw = random.Random(load.seed)  # noqa: S311  # arrivals, not secrets
         self._epoll = select.epoll()
@@ -216,11 +222,14 @@ class Run:
                 self._fire(now)
 
     def _send(self, client: Client, intended: float) -> None:
-        begun = time.perf_counter()
+        lag_ms = (time.perf_counter() - intended) * 1000
+        head = self._head
+        if self.load.deadline_ms:
+            head += DEADLINE % (self.load.deadline_ms - lag_ms)
         if intended >= self._from:
             self.outcome.sent += 1
-            self.outcome.lags_ms.append((begun - intended) * 1000)
-        if not client.start(self.request, intended, begun):
+            self.outcome.lags_ms.append(lag_ms)
+        if not client.start(head + b"\r\n", self._body, intended):
             self._epoll.modify(client.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def _count(self, client: Client, status: int) -> None:
@@ -240,17 +249,19 @@ class Run:
                 self.outcome.latencies_ms.append(latency)
                 self.outcome.in_time += not self.load.deadline_ms or latency <= self.load.deadline_ms
             elif status == 429:
-                self.outcome.refusals_ms.append((now - client.begun) * 1000)
+                self.outcome.refusals_ms.append((now - client.sent) * 1000)
 
     def _use_again(self, client: Client) -> None:
         """A request is answered and wholly sent: the next one may go."""
         now = time.perf_counter()
         if self.load.rate == 0 and now < self._end:
-            self._send(client, now)
-        elif self._waiting:
-            self._send(client, self._waiting.popleft())
-        else:
-            self._free.append(client)
+            return self._send(client, now)
+        while self._waiting:
+            intended = self._waiting.popleft()
+            if not self.load.deadline_ms or now < intended + self.load.deadline_ms / 1000:
+                return self._send(client, intended)
+            self.outcome.given_up += intended >= self._from
+        return self._free.append(client)
 
     def _lose(self, number: int) -> None:
         """The server closed a connection: it is not used again."""

@@ -18,7 +18,9 @@ BODY = b"x" * 1000
 
 
 @contextmanager
-def server(answer: bytes, at_head: bool = False, pause_s: float = 0.0) -> Iterator[int]:
+def server(
+    answer: bytes, at_head: bool = False, pause_s: float = 0.0, heads: list[bytes] | None = None
+) -> Iterator[int]:
     """Answers each request with `answer`, when it is complete or at its head; a thread a connection."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -38,6 +40,8 @@ def server(answer: bytes, at_head: bool = False, pause_s: float = 0.0) -> Iterat
                 length = int(received[:end].rsplit(b"Content-Length: ", 1)[1])
                 if len(received) >= end + length:
                     assert received[end : end + length].count(b"x") == length
+                    if heads is not None:
+                        heads.append(received[:end])
                     received = received[end + length :]
                     if not at_head:
                         time.sleep(pause_s)
@@ -99,6 +103,18 @@ def test_waiting_for_a_free_connection_counts_as_latency() -> None:
     assert slow.sent > 20
     assert max(slow.latencies_ms) > 10 * pause_ms
     assert max(slow.lags_ms) > 9 * pause_ms
+
+
+def test_what_is_left_of_the_deadline_is_sent_and_what_is_too_late_is_given_up() -> None:
+    heads: list[bytes] = []
+    with server(OK, pause_s=0.01, heads=heads) as port:
+        outcome = Run(load(port, connections=1, rate=400.0, seconds=0.2, deadline_ms=50.0)).run()
+    left_ms = [float(head.split(b"deadline_ms=")[1].split(b"\r\n")[0]) for head in heads]
+    assert outcome.given_up > 20
+    assert outcome.sent == len(heads)
+    assert all(0 < left <= 50 for left in left_ms)
+    assert min(left_ms) < 40
+    assert 0 < outcome.in_time <= outcome.sent
 
 
 @pytest.mark.parametrize("size", [1000, 5_000_000])
