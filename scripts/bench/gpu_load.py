@@ -54,9 +54,8 @@ class Outcome:
     taken the head (a body of megabytes takes it a millisecond more than that).
 
     `given_up`: too late before they were sent. `seconds`: over which they were counted; in a closed loop from
-    the last answer of the warm-up to the last.
-    `lags_ms`: from the intended time to the send. `cpu_share`: the generator's own share of one core; below 1
-    it was not the bottleneck.
+    the last answer of the warm-up to the last. `lags_ms`: from the intended time to the send. `cpu_share`: the
+    generator's own share of one core; below 1 it was not the bottleneck.
     """
 
     sent: int = 0
@@ -225,7 +224,7 @@ class Run:
         lag_ms = (time.perf_counter() - intended) * 1000
         head = self._head
         if self.load.deadline_ms:
-            head += DEADLINE % (self.load.deadline_ms - lag_ms)
+            head += DEADLINE % max(0.0, self.load.deadline_ms - lag_ms)
         if intended >= self._from:
             self.outcome.sent += 1
             self.outcome.lags_ms.append(lag_ms)

@@ -37,7 +37,7 @@ def server(
                     connection.sendall(answer)
                     answered = True
                     time.sleep(0.001)
-                length = int(received[:end].rsplit(b"Content-Length: ", 1)[1])
+                length = int(received[:end].rsplit(b"Content-Length: ", 1)[1].split(b"\r")[0])
                 if len(received) >= end + length:
                     assert received[end : end + length].count(b"x") == length
                     if heads is not None:
@@ -112,7 +112,7 @@ def test_what_is_left_of_the_deadline_is_sent_and_what_is_too_late_is_given_up()
     left_ms = [float(head.split(b"deadline_ms=")[1].split(b"\r\n")[0]) for head in heads]
     assert outcome.given_up > 20
     assert outcome.sent == len(heads)
-    assert all(0 < left <= 50 for left in left_ms)
+    assert all(0 <= left <= 50 for left in left_ms)
     assert min(left_ms) < 40
     assert 0 < outcome.in_time <= outcome.sent
 
