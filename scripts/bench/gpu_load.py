@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 DEADLINE = b"X-Amzn-SageMaker-Custom-Attributes: deadline_ms=%.2f\r\n"
+GRACE_S = 10.0
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -54,8 +55,8 @@ class Outcome:
     taken the head (a body of megabytes takes it a millisecond more than that).
 
     `given_up`: too late before they were sent. `seconds`: over which they were counted; in a closed loop from
-    the last answer of the warm-up to the last. `lags_ms`: from the intended time to the send. `cpu_share`: the
-    generator's own share of one core; below 1 it was not the bottleneck.
+    the last answer of the warm-up to the last. `lags_ms`: from the intended time to the send. `cpu_share`:
+    the generator's own share of one core; below 1 it was not the bottleneck.
     """
 
     sent: int = 0
@@ -174,7 +175,7 @@ class Run:
         self._next = self._end if closed_loop else start + self._draw.expovariate(self.load.rate)
         for client in [self._free.pop() for _ in range(self.load.connections if closed_loop else 0)]:
             self._send(client, time.perf_counter())
-        grace = self._end + (0 if closed_loop else 2 + self.load.deadline_ms / 1000)
+        grace = self._end + GRACE_S + self.load.deadline_ms / 1000  # leaves the server idle for the next run
         while (now := time.perf_counter()) < grace:
             if now >= self._end and len(self._free) == len(self._clients):
                 break
@@ -182,8 +183,7 @@ class Run:
             self._take(max(0.0, (self._next if now < self._end else grace) - time.perf_counter()))
         wall = time.perf_counter() - start
         self.outcome.cpu_share = (time.process_time() - cpu) / wall
-        if not closed_loop:
-            self.outcome.unanswered = len(self._clients) - len(self._free) + len(self._waiting)
+        self.outcome.unanswered = len(self._clients) - len(self._free) + len(self._waiting)
         for client in self._clients.values():
             client.socket.close()
         self._epoll.close()

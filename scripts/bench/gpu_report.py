@@ -41,7 +41,7 @@ def _of_row(
     full = model["raw"][str(model["max_batch"])]
     found: list[Target] = []
     if full["ms"] >= 2:
-        share = row["capacity_per_s"] / full["items_per_s"]
+        share = row["of_raw"]
         found.append(Target(f"{name}: saturation at least 95 % of raw", f"{share:.0%}", share >= 0.95))
     if model["model"] == "light" and mosec is not None:
         share = row["capacity_per_s"] / mosec["capacity_per_s"]
@@ -82,7 +82,7 @@ def table(result: dict[str, Any]) -> str:
         )
         columns = "".join(f"{f'p50/p99 at {share}':>19}" for share in SHARES if _open(model))
         lines.append(f"{'':18}{'capacity/s':>11}{'of raw':>8}{'CPU us':>8}{'load CPU':>10}{columns}")
-        lines += [line for row in model["rows"] for line in _lines(row, full["items_per_s"])]
+        lines += [line for row in model["rows"] for line in _lines(row)]
     lines.append("")
     lines += [f"{'yes' if t.met else 'NO':5}{t.text}: {t.found}" for t in targets(result)]
     return "\n".join(lines)
@@ -92,7 +92,7 @@ def _open(model: dict[str, Any]) -> bool:
     return any("p99_80%" in row for row in model["rows"])
 
 
-def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
+def _lines(row: dict[str, Any]) -> list[str]:
     shares = "".join(
         f"{row[f'p50_{share}']:>10.1f} /{row[f'p99_{share}']:>7.1f}"
         for share in SHARES
@@ -102,7 +102,7 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
     name, busy = f"{row['server']} {row['kind']}", row["generator_cpu_share"]
     rounds = f" ({len(row['rounds'])} rounds)" if len(row["rounds"]) > 1 else ""
     costs = f"{row['cpu_us_per_request']:>8.0f}{busy:>10.0%}"
-    lines = [f"{name:18}{capacity:>11.1f}{capacity / raw_per_s:>8.0%}{costs}{shares}{rounds}"]
+    lines = [f"{name:18}{capacity:>11.1f}{row['of_raw']:>8.0%}{costs}{shares}{rounds}"]
     if "overload" in row:
         over = row["overload"]
         before, after = _memory(row)
@@ -110,6 +110,7 @@ def _lines(row: dict[str, Any], raw_per_s: float) -> list[str]:
         lines.append(
             f"{'':18}at 150 %, deadline {over['deadline_ms']:.0f} ms: goodput {over['goodput_share']:.0%} of"
             f" capacity, refused {over['refused']:.0f} in {refusals}, dropped {over['dropped']:.0f},"
+            f" {over['given_up']:.0f} too late to be sent,"
             f" front {before:.0f} -> {after:.0f} MiB; generator"
             f" {over['generator_cpu_share']:.0%} of a core, late by {over['send_lag_p99_ms']:.1f} ms at p99"
         )

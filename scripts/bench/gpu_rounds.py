@@ -25,12 +25,19 @@ from scripts.bench.gpu_report import OVERLOAD
 BINARY_TYPE = "application/vnd.sagemaker-triton.binary+json"
 FULL_BATCHES = 4
 """In a closed loop: one on the device, one on its way there, two in the making."""
+LOADED = 4
+"""Times as many connections in an open loop, where a queue may grow."""
+FRONT_BOUND = {"light"}
+"""Its capacity is the front's own, which falls with its clients: it is found with all that the loads have."""
 OVERLOAD_POOL = 950
 """Connections where more comes than can be answered: as many as the server takes, with some to spare."""
 LONGER = {"medium": 2, "heavy": 4}  # times the seconds on a CPU, and seconds of warm-up: so few are in one
-ROUNDS = {"light": 5}  # the others answer too few in a short round to have a p99
+ROUNDS = {"light": 9, "wide": 1}
+USUAL_ROUNDS = 3  # the slower models answer too few in a short round to have a p99
 SHARES = (0.5, 0.8, 0.95)
 
+Speed = Callable[[], float]
+"""What the raw model does at this moment, items a second."""
 Fire = Callable[[float, float], dict[str, Any]]
 """(requests a second, or 0 for a closed loop; deadline in ms, or 0) -> the generator's summary."""
 
@@ -43,9 +50,10 @@ def bench_server(
     seconds: float,
     deadline_ms: float,
     capacity_only: bool,
+    raw: Speed,
 ) -> dict[str, Any]:
     """The medians over the rounds, and each round by itself; overload for turnout alone, which sheds it."""
-    rounds = ROUNDS.get(model.name, 1)
+    rounds = ROUNDS.get(model.name, USUAL_ROUNDS)
     a_time = seconds if rounds == 1 else 2 * seconds / rounds
     before = family(server.pid)
     warm = generator(server, model, device, kind, a_time, ())(0, 0)["answered_per_s"]
@@ -54,7 +62,8 @@ def bench_server(
     overloaded = server.name == "turnout" and not capacity_only and warm > 0
     if overloaded:
         fire(2 * OVERLOAD * warm, deadline_ms)  # touches what memory the rounds will
-    found = [one_round(server.pid, fire, shares, deadline_ms if overloaded else 0.0) for _ in range(rounds)]
+    limit_ms = deadline_ms if overloaded else 0.0
+    found = [one_round(server.pid, fire, shares, limit_ms, raw) for _ in range(rounds)]
     return {"server": server.name, "kind": kind, **medians(found), "rounds": found}
 
 
@@ -66,13 +75,14 @@ def generator(
     if server.name != "turnout" and kind == "binary":
         content_type, body = "application/octet-stream", model.example(1).numpy().tobytes()
     head = f"POST {server.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\n"
-    connections = FULL_BATCHES * model.batch_on(device)
+    full = FULL_BATCHES * model.batch_on(device)
+    loaded = min(LOADED * full, OVERLOAD_POOL)
     warm_s = LONGER.get(model.name, 0.5) if device == "cpu" else 0.5
     encoded = base64.b64encode(body).decode()
 
     def fire(rate: float, deadline_ms: float) -> dict[str, Any]:
-        below = min(4 * connections, OVERLOAD_POOL)
-        pool = connections if rate == 0 else (OVERLOAD_POOL if deadline_ms else below)
+        closed = loaded if model.name in FRONT_BOUND else full
+        pool = closed if rate == 0 else (OVERLOAD_POOL if deadline_ms else loaded)
         return measure(
             Load(server.port, head, encoded, rate, seconds, pool, deadline_ms, warm_s, cores=cores)
         )
@@ -80,14 +90,20 @@ def generator(
     return fire
 
 
-def one_round(pid: int, fire: Fire, shares: Sequence[float], deadline_ms: float) -> dict[str, Any]:
-    """Capacity, then the shares of it, then `OVERLOAD` times it with a deadline (none: no overload)."""
-    cpu = cpu_seconds(pid)
+def one_round(
+    pid: int, fire: Fire, shares: Sequence[float], deadline_ms: float, raw: Speed
+) -> dict[str, Any]:
+    """Capacity, between two looks at the raw model, then the shares of it, then `OVERLOAD` times it with a
+    deadline (none: no overload).
+    """
+    ceiling, cpu = raw(), cpu_seconds(pid)
     found = fire(0, 0)
+    cpu, ceiling = cpu_seconds(pid) - cpu, (ceiling + raw()) / 2
     capacity = found["answered_per_s"]
     row: dict[str, Any] = {
         "capacity_per_s": capacity,
-        "cpu_us_per_request": (cpu_seconds(pid) - cpu) / max(1, found["sent"]) * 1e6,
+        "of_raw": capacity / ceiling,
+        "cpu_us_per_request": cpu / max(1, found["sent"]) * 1e6,
         "generator_cpu_share": found["generator_cpu_share"],
         "statuses": found["statuses"],
     }
@@ -104,6 +120,7 @@ def one_round(pid: int, fire: Fire, shares: Sequence[float], deadline_ms: float)
             "refused": result["refused"],
             "refusal_p50_ms": result["refusal_p50_ms"] or 0.0,
             "refusal_p99_ms": result["refusal_p99_ms"] or 0.0,
+            "given_up": result["given_up"],
             "dropped": result["statuses"].get("504", 0),
             "send_lag_p99_ms": result["send_lag_p99_ms"],
             "generator_cpu_share": result["generator_cpu_share"],

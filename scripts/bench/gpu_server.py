@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ import typer
 
 from scripts.bench.gpu_models import MODELS, BenchModel, write_release
 from scripts.bench.gpu_process import Command, free_port, running
-from scripts.bench.gpu_raw import raw_curve
+from scripts.bench.gpu_raw import raw_model
 from scripts.bench.gpu_report import table
 from scripts.bench.gpu_rounds import LONGER, bench_server
 from scripts.bench.pauses import machine_wait_ms
@@ -36,6 +37,7 @@ from scripts.bench.pauses import machine_wait_ms
 PEERS = Path(".turnout/peers/gpu")
 HERE = Path(__file__).parent
 MAX_WAIT_MS = 2.0
+RAW_S = 1.0
 
 
 def peers_python() -> Path | None:
@@ -74,23 +76,24 @@ def bench_model(
             classes=model.classes,
             model=model.name,
         )
-        program = str(release / "gpu/model.pt2")
-        waited_ms, curve = machine_wait_ms(), raw_curve(program, model, device, threads)
-        deadline_ms = 4 * (curve[str(model.batch_on(device))]["ms"] + MAX_WAIT_MS) + 10
+        sizes, waited_ms = (1, model.batch_on(device)), machine_wait_ms()
         rows: list[dict[str, Any]] = []
-        for kind in kinds:
-            for command in commands(model, device, kind, release, peers, threads):
-                with running(command) as server:
-                    rows.append(
-                        bench_server(server, model, device, kind, seconds, deadline_ms, capacity_only)
-                    )
-                print(f"[{model.name}] {rows[-1]}", file=sys.stderr)
-        curves = [curve, raw_curve(program, model, device, threads)]
+        with raw_model(str(release / "gpu/model.pt2"), model, device, threads) as raw:
+            curves = [{str(size): raw(size, RAW_S) for size in sizes}]
+            deadline_ms = 4 * (curves[0][str(sizes[-1])]["ms"] + MAX_WAIT_MS) + 10
+            for kind in kinds:
+                for command in commands(model, device, kind, release, peers, threads):
+                    with running(command) as server:
+                        bench = partial(bench_server, server, model, device, kind, seconds, deadline_ms)
+                        rows.append(bench(capacity_only, lambda: raw(sizes[-1], RAW_S)["items_per_s"]))
+                    print(f"[{model.name}] {rows[-1]}", file=sys.stderr)
+            curves.append({str(size): raw(size, RAW_S) for size in sizes})
     return {
         "model": model.name,
         "max_batch": model.batch_on(device),
         "raw": {
-            size: {name: fmean(each[size][name] for each in curves) for name in curve[size]} for size in curve
+            size: {name: fmean(each[size][name] for each in curves) for name in ("ms", "items_per_s")}
+            for size in curves[0]
         },
         "rows": rows,
         "machine_wait_p99_ms": [waited_ms, machine_wait_ms()],

@@ -27,9 +27,12 @@ def test_each_round_loads_by_its_own_capacity() -> None:
             "refusal_p50_ms": 0.5,
             "refusal_p99_ms": None,
             "send_lag_p99_ms": 0.1,
+            "given_up": 5,
         }
 
-    rows = [one_round(os.getpid(), fire, (0.5, 0.8), 20.0) for _ in range(2)]
+    speeds = iter([2000.0, 3000.0, 600.0, 400.0])
+    rows = [one_round(os.getpid(), fire, (0.5, 0.8), 20.0, lambda: next(speeds)) for _ in range(2)]
+    assert [row["of_raw"] for row in rows] == [0.4, 1.0]
     assert asked == [(0, 0), (500, 0), (800, 0), (1500, 20), (0, 0), (250, 0), (400, 0), (750, 20)]
     assert [row["overload"]["goodput_share"] for row in rows] == [0.9, 0.9]
     assert rows[0]["overload"] | {"own_mib_before": 0, "own_mib": 0} == {
@@ -38,6 +41,7 @@ def test_each_round_loads_by_its_own_capacity() -> None:
         "refused": 8,
         "refusal_p50_ms": 0.5,
         "refusal_p99_ms": 0.0,
+        "given_up": 5,
         "dropped": 2,
         "send_lag_p99_ms": 0.1,
         "generator_cpu_share": 0.1,
