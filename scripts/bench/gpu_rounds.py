@@ -27,7 +27,7 @@ FULL_BATCHES = 4
 """In a closed loop: one on the device, one on its way there, two in the making."""
 LOADED = 4
 """Times as many connections in an open loop, where a queue may grow."""
-FRONT_BOUND = {"light"}
+FRONT_BOUND = ("light",)
 """Its capacity is the front's own, which falls with its clients: it is found with all that the loads have."""
 OVERLOAD_POOL = 950
 """Connections where more comes than can be answered: as many as the server takes, with some to spare."""
@@ -72,7 +72,7 @@ def generator(
 ) -> Fire:
     """Fires `seconds` of load at a time at a server, from `cores`."""
     content_type, body = body_of(model, kind)
-    if server.name != "turnout" and kind == "binary":
+    if server.name in ("mosec", "litserve") and kind == "binary":
         content_type, body = "application/octet-stream", model.example(1).numpy().tobytes()
     head = f"POST {server.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\n"
     full = FULL_BATCHES * model.batch_on(device)

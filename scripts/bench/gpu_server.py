@@ -3,11 +3,12 @@
     python -m scripts.bench.gpu_server [--models light,medium,heavy,wide] [--kinds json,binary]
         [--device cpu|cuda] [--json]
 
-Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop
-Poisson arrivals timed from the intended send, in rounds of which the table has the medians. The peers live in
-an environment of their own (.turnout/peers/gpu), made on first use. A server's busiest process has a core of
-its own; its others and the load generator share the rest, for all servers alike. The generator's own share of
-a core is in the table (below 100 % it was not the bottleneck).
+Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop Poisson
+arrivals timed from the intended send, in rounds of which the table has the medians. The floor is a server that
+reads the same bodies and answers a constant. The peers live in an environment of their own
+(.turnout/peers/gpu), made on first use. A server's busiest process has a core of its own; its others and the
+load generator share the rest, for all servers alike. The generator's own share of a core is in the table (below
+100 % it was not the bottleneck).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from scripts.bench.gpu_models import MODELS, BenchModel, write_release
 from scripts.bench.gpu_process import Command, free_port, running
 from scripts.bench.gpu_raw import raw_model
 from scripts.bench.gpu_report import table
-from scripts.bench.gpu_rounds import LONGER, bench_server
+from scripts.bench.gpu_rounds import FRONT_BOUND, LONGER, bench_server
 from scripts.bench.pauses import machine_wait_ms
 
 PEERS = Path(".turnout/peers/gpu")
@@ -103,7 +104,9 @@ def bench_model(
 def commands(
     model: BenchModel, device: str, kind: str, release: Path, peers: Path | None, threads: int
 ) -> Iterator[Command]:
-    """This server, mosec and (JSON only: it reads nothing else) LitServe, with the same model and limits."""
+    """This server, mosec and (JSON only: it reads nothing else) LitServe, with the same model and limits; the
+    floor where the front is the limit.
+    """
     environ = {"BENCH_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     port = free_port()
     own = {
@@ -117,6 +120,10 @@ def commands(
     }
     module = [sys.executable, "-m", "model_build.gpu_server"]
     yield Command("turnout", module, port, "/ping", "/invocations", {**environ, **own})
+    if model.name in FRONT_BOUND:
+        port = free_port()
+        floor = [sys.executable, str(HERE / "gpu_peers/floor_app.py"), str(port)]
+        yield Command("floor", floor, port, "/", "/", environ)
     if peers is None:
         return
     orders = {
