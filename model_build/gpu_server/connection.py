@@ -121,7 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None and (self._discard or self._is_complete()):
             return FORGOTTEN
         if self._slot is None:
-            self._slot = self._arena.acquire()
+            self._slot = None if self._scratch else self._arena.acquire()  # a head is not cut in two
             if self._slot is None:
                 return memoryview(self._scratch_buffer())[self._filled :]
         start = self._slot + self._filled
@@ -219,7 +219,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _scratch_buffer(self) -> bytearray:
         if self._scratch is None:
-            self._scratch = bytearray(READ_SIZE)
+            self._scratch = bytearray(HEAD_LIMIT)
         return self._scratch
 
     def _read_head(self) -> None:
@@ -282,6 +282,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._free_slot()
         self._exchange, self._filled, self._head_size, self._answered = None, 0, 0, False
+        self._scratch = None
         if self._pipelined:
             self._loop.call_soon(self._feed)
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-DEADLINE = b"X-Amzn-SageMaker-Custom-Attributes: deadline_ms=%.2f\r\n"
+DEADLINE = b"X-Amzn-SageMaker-Custom-Attributes: deadline_ms=%.1f\r\n"
 GRACE_S = 10.0
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

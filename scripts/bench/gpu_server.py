@@ -3,12 +3,12 @@
     python -m scripts.bench.gpu_server [--models light,medium,heavy,wide] [--kinds json,binary]
         [--device cpu|cuda] [--json]
 
-Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop Poisson
-arrivals timed from the intended send, in rounds of which the table has the medians. The floor is a server that
-reads the same bodies and answers a constant. The peers live in an environment of their own
+Capacity is found by a closed loop; latency at 50, 80 and 95 % of it, and goodput at 150 %, by open-loop
+Poisson arrivals timed from the intended send, in rounds of which the table has the medians. The floor is a
+server that reads the same bodies and answers a constant. The peers live in an environment of their own
 (.turnout/peers/gpu), made on first use. A server's busiest process has a core of its own; its others and the
-load generator share the rest, for all servers alike. The generator's own share of a core is in the table (below
-100 % it was not the bottleneck).
+load generator share the rest, for all servers alike. The generator's own share of a core is in the table
+(below 100 % it was not the bottleneck).
 """
 
 from __future__ import annotations

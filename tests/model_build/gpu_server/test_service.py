@@ -324,6 +324,21 @@ def test_without_a_free_place_a_request_is_refused_and_the_connection_goes_on() 
     run(scenario)
 
 
+def test_a_head_that_began_without_a_free_place_is_read_to_its_end() -> None:
+    async def scenario(house: House) -> None:
+        taken = [house.arena.acquire() for _ in range(house.arena.free)]
+        client, request = Client(house), binary_request(1)
+        client.send(request[:20])
+        house.arena.release(taken[0] or 0)
+        client.send(request[20:])
+        assert client.status == "429"
+        client.send(binary_request(4))
+        await until(lambda: len(client.written) == 2)
+        assert first_value(client) == -4
+
+    run(scenario)
+
+
 def test_an_answer_goes_straight_to_the_socket_and_what_does_not_fit_to_the_transport_behind_it() -> None:
     async def scenario(house: House) -> None:
         ours, theirs = socket.socketpair()
