@@ -144,6 +144,7 @@ class Service:
         def leave() -> None:
             nonlocal gone
             gone = True
+            self._coming.remove(exchange)
             self._metrics.disconnected += 1
 
         def decoded(result: wire.Layout | Exception) -> None:

@@ -111,9 +111,13 @@ class Client:
     def start(self, head: bytes, body: memoryview, intended: float) -> bool:
         """Send a request that was due at `intended`; False while a part of it waits for the socket."""
         self.intended, self.answered = intended, False
-        taken = self.socket.sendmsg((head, body)) - len(head)  # an empty socket takes any head
+        try:
+            taken = self.socket.sendmsg((head, body))
+        except BlockingIOError:  # the server has yet to read the body of a request that it refused
+            taken = 0
         self.sent = time.perf_counter()
-        self.unsent = body[taken:]
+        whole = taken < len(head)
+        self.unsent = memoryview(head + body)[taken:] if whole else body[taken - len(head) :]
         return not self.unsent
 
     def go_on(self) -> bool:

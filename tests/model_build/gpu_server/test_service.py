@@ -167,6 +167,12 @@ def binary_request(first: float, items: int = 1) -> bytes:
     return head(kind, len(text) + rows.nbytes) + text + rows.tobytes()
 
 
+def hurried(deadline_ms: int) -> bytes:
+    """Two items that must be answered soon."""
+    deadline = b"\r\nX-Amzn-SageMaker-Custom-Attributes: deadline_ms=%d\r\n\r\n" % deadline_ms
+    return binary_request(2, items=2).replace(b"\r\n\r\n", deadline, 1)
+
+
 def first_value(client: Client) -> float:
     body = client.written[-1].partition(b"\r\n\r\n")[2]
     value: float = json.loads(body)["outputs"][0]["data"][0]
@@ -213,6 +219,19 @@ def test_a_client_that_goes_while_its_body_is_decoded_frees_its_place_and_costs_
         house.decoder.asked.pop()()
         assert house.arena.free == free
         assert (house.batches, house.metrics.disconnected, house.engine.busy) == (0, 1, False)
+
+    run(scenario)
+
+
+def test_a_body_that_nobody_waits_for_any_more_is_promised_no_place() -> None:
+    async def scenario(house: House) -> None:
+        house.engine.curve = Curve((1, 2), (100.0, 100.0))
+        gone, caller = Client(house), Client(house)
+        gone.send(json_request(3))
+        gone.connection.connection_lost(None)
+        caller.send(hurried(140))
+        await until(lambda: caller.written)
+        assert caller.status == "200"
 
     run(scenario)
 
@@ -273,20 +292,17 @@ def test_what_follows_a_refused_body_is_read_in_order() -> None:
 def test_a_promise_counts_bodies_that_are_still_on_their_way_or_being_decoded(earlier: bytes) -> None:
     async def scenario(house: House) -> None:
         house.engine.curve = Curve((1, 2), (100.0, 100.0))
-        hurried = binary_request(2, items=2).replace(
-            b"\r\n\r\n", b"\r\nX-Amzn-SageMaker-Custom-Attributes: deadline_ms=140\r\n\r\n", 1
-        )
         sender, caller, later = Client(house), Client(house), Client(house)
         sender.send(earlier[: READ_SIZE + 10])
-        caller.send(hurried)
+        caller.send(hurried(140))
         assert caller.status == "429"
         sender.send(earlier[READ_SIZE + 10 :])
         if house.decoder.asked:
-            later.send(hurried)
+            later.send(hurried(140))
             assert later.status == "429"
             house.decoder.asked.pop()()
         await until(lambda: sender.written and not house.engine.busy)
-        caller.send(hurried)
+        caller.send(hurried(140))
         await until(lambda: len(caller.written) == 2)
         assert caller.status == "200"
 
