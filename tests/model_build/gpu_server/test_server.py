@@ -269,9 +269,10 @@ def test_what_a_dead_worker_held_fails_at_once(slow: Server) -> None:
 
 def test_sigterm_finishes_what_is_in_flight_refuses_the_new_and_exits_0(slow: Server) -> None:
     slow.wait_ready()
+    places = slow.metric("slots_free")
     with ThreadPoolExecutor(12) as pool:
         pending = [pool.submit(slow.infer, [[1, 2, 3, 4]]) for _ in range(12)]
-        slow.wait(lambda: slow.metric("waiting_requests") >= 8)
+        slow.wait(lambda: slow.metric("requests_total") + places - slow.metric("slots_free") >= 12)
         slow.process.send_signal(signal.SIGTERM)
         slow.wait(lambda: slow.ping().status == 503)
         new = slow.infer([[1, 2, 3, 4]])
