@@ -38,7 +38,7 @@ class Limits:
 class Exchange:
     """One request and the way to answer it. `body` is a place in the arena: (first byte, bytes).
 
-    What it was admitted as at its head: `items` assumed, `deadline` and `admitted_at` in seconds, `priority`.
+    Admitted at its head as `items` (assumed), `deadline` and `admitted_at` in seconds, `priority`, `coming`.
     """
 
     head: Head
