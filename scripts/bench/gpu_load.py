@@ -54,9 +54,10 @@ class Outcome:
     """Latencies in ms from the intended send time, by status; of refusals from the moment that the socket has
     taken the head (a body of megabytes takes it a millisecond more than that).
 
-    `given_up`: too late before they were sent. `seconds`: over which they were counted; in a closed loop from
-    the last answer of the warm-up to the last. `lags_ms`: from the intended time to the send. `cpu_share`:
-    the generator's own share of one core; below 1 it was not the bottleneck.
+    `answered`: all, the warm-up's too. `given_up`: too late before they were sent. `seconds`: over which the
+    others were counted; in a closed loop from the last answer of the warm-up to the last. `lags_ms`: from the
+    intended time to the send. `cpu_share`: the generator's own share of one core; below 1 it was not the
+    bottleneck.
     """
 
     sent: int = 0
@@ -68,6 +69,7 @@ class Outcome:
     in_time: int = 0
     unanswered: int = 0
     given_up: int = 0
+    answered: int = 0
     cpu_share: float = 0.0
 
     def summary(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Outcome:
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "unanswered": self.unanswered,
             "given_up": self.given_up,
+            "answered": self.answered,
             "send_lag_p99_ms": percentile(self.lags_ms, 0.99),
             "generator_cpu_share": self.cpu_share,
         }
@@ -238,6 +241,7 @@ class Run:
     def _count(self, client: Client, status: int) -> None:
         """An answer is complete."""
         client.answered = True
+        self.outcome.answered += 1
         now = time.perf_counter()
         closed_loop = self.load.rate == 0
         if closed_loop and now < self._end:  # from answer to answer: a batch is counted whole or not at all

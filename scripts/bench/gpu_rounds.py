@@ -103,7 +103,7 @@ def one_round(
     row: dict[str, Any] = {
         "capacity_per_s": capacity,
         "of_raw": capacity / ceiling,
-        "cpu_us_per_request": cpu / max(1, found["sent"]) * 1e6,
+        "cpu_us_per_request": cpu / max(1, found["answered"]) * 1e6,
         "generator_cpu_share": found["generator_cpu_share"],
         "statuses": found["statuses"],
     }

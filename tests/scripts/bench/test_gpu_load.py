@@ -96,6 +96,13 @@ def test_a_closed_loop_keeps_its_connections_busy() -> None:
     assert outcome.statuses.keys() == {200}
 
 
+def test_all_answers_are_counted_too_those_of_the_warm_up_and_of_the_end() -> None:
+    with server(OK, pause_s=0.01) as port:
+        outcome = Run(load(port, rate=0.0, seconds=0.2, warm_s=0.2)).run()
+    assert outcome.unanswered == 0
+    assert outcome.answered > 1.5 * outcome.statuses[200]
+
+
 def test_waiting_for_a_free_connection_counts_as_latency() -> None:
     pause_ms = 10
     with server(OK, pause_s=pause_ms / 1000) as port:

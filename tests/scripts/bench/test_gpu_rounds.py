@@ -18,7 +18,7 @@ def test_each_round_loads_by_its_own_capacity() -> None:
         return {
             "answered_per_s": 500.0 if slow else 1000.0,
             "goodput_per_s": 450.0 if slow else 900.0,
-            "sent": 100,
+            "answered": 100,
             "generator_cpu_share": 0.1,
             "statuses": {"200": 90, "504": 2},
             "p50_ms": 1.0,
